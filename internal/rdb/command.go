@@ -1,0 +1,79 @@
+package rdb
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Cmd is one command to Redis: first a plan, and after [Conn.Exec] its reply.
+type Cmd struct {
+	key    string
+	args   []any
+	script *Script
+	replay bool
+
+	val any
+	err error
+}
+
+// NewCmd plans a command. key is the key it touches, which must also stand
+// among args; it decides which part of a Cluster is asked.
+func NewCmd(key string, args ...any) *Cmd { return &Cmd{key: key, args: args} }
+
+// Replayable marks c as safe to run twice: a read, or a write of the same value
+// again. It returns c.
+func (c *Cmd) Replayable() *Cmd {
+	c.replay = true
+	return c
+}
+
+// Err is nil when Redis replied without error; a nil reply is no error.
+func (c *Cmd) Err() error { return c.err }
+
+// Val is the reply: nil, int64, string or []any.
+func (c *Cmd) Val() any { return c.val }
+
+// Text is the reply if it is a string; ok is false for any other, nil included.
+func (c *Cmd) Text() (s string, ok bool) {
+	s, ok = c.val.(string)
+	return s, ok
+}
+
+// Int is the reply if it is an integer, else 0.
+func (c *Cmd) Int() int64 {
+	n, _ := c.val.(int64)
+	return n
+}
+
+// Slice is the reply if it is an array, else nil.
+func (c *Cmd) Slice() []any {
+	s, _ := c.val.([]any)
+	return s
+}
+
+// once is a command that go-redis sends at most one time.
+type once struct{ *redis.Cmd }
+
+// NoRetry keeps go-redis from running the command again after a lost reply, and
+// from answering it out of a client-side cache.
+func (once) NoRetry() bool { return true }
+
+// wire makes what goes to go-redis. It is new for each attempt: an attempt left
+// behind may still write to its own.
+func (c *Cmd) wire(ctx context.Context, whole bool) once {
+	args := c.args
+	if whole {
+		args = append([]any{"eval", c.script.text}, c.args[2:]...)
+	}
+	return once{redis.NewCmd(ctx, args...)}
+}
+
+// settle copies a finished attempt's reply.
+func (c *Cmd) settle(w once) (err error) {
+	c.val, err = w.Result()
+	if err != nil {
+		c.val = nil
+	}
+	return err
+}

@@ -1,0 +1,177 @@
+package rdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The bounds of a budget. A call shorter than the least cannot reach a server
+// in the next room; one longer than the most is no budget.
+const (
+	DefaultBudget = 50 * time.Millisecond
+	MinBudget     = time.Millisecond
+	MaxBudget     = 30 * time.Second
+)
+
+// Conn is one engine's way to the injected client: the client's shared core and
+// the engine's own budget. It opens no connection and is never closed.
+type Conn struct {
+	core   *core
+	budget time.Duration
+}
+
+// Open returns a Conn on client whose calls take at most budget. It does no I/O
+// and works while Redis is down. Its errors are for [Misconfigured], which lists
+// joined ones one by one.
+func Open(client redis.UniversalClient, budget time.Duration) (*Conn, error) {
+	var mistakes []error
+	if isNil(client) {
+		mistakes = append(mistakes, errors.New("client is nil: pass the client your program already uses, such as redis.NewClient(...)"))
+	}
+	if budget < MinBudget || budget > MaxBudget {
+		mistakes = append(mistakes, fmt.Errorf("WithTimeout(%v): must be from %v to %v; leave it out for %v", budget, MinBudget, MaxBudget, DefaultBudget))
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
+	}
+	return &Conn{core: coreOf(client), budget: budget}, nil
+}
+
+// isNil also sees a nil pointer inside a non-nil interface, which is what an
+// unassigned *redis.Client variable becomes when it is passed on.
+func isNil(client redis.UniversalClient) bool {
+	if client == nil {
+		return true
+	}
+	v := reflect.ValueOf(client)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// Exec sends cmds together, in one round trip, and returns when each has its
+// reply or error, at the latest when the budget or ctx ends. The error is that
+// of the first command without a reply:
+//
+//   - ErrUnavailable: no usable answer in time. When that repeats, the breaker
+//     opens, and then the error comes at once.
+//   - ErrCorrupt: the key holds another type.
+//   - ctx.Err(): the caller cancelled, or its own deadline was the shorter one.
+//   - any other: the server refused the command (NOAUTH, NOPERM, a bug).
+//
+// On a Cluster the commands go to their nodes side by side, and each has an
+// error of its own: one silent master does not take the others' replies away.
+//
+// The second round trip that NOSCRIPT costs, and the repetition of replayable
+// commands whose connection broke, share the one budget.
+func (c *Conn) Exec(ctx context.Context, cmds ...*Cmd) error {
+	if err := ctx.Err(); err != nil {
+		return fail(cmds, err)
+	}
+	if c.core.silentFor(ctx) {
+		return fail(cmds, &unavailable{core: c.core, cause: errSilent})
+	}
+	if len(cmds) == 1 || len(c.core.breakers) == 1 {
+		c.exec(ctx, c.core.breakerOf(cmds[0].key), cmds)
+	} else {
+		c.execEach(ctx, cmds)
+	}
+	return firstError(cmds)
+}
+
+// execEach runs the commands of each breaker beside those of the others.
+func (c *Conn) execEach(ctx context.Context, cmds []*Cmd) {
+	groups := make(map[*breaker][]*Cmd, 4)
+	for _, cmd := range cmds {
+		b := c.core.breakerOf(cmd.key)
+		groups[b] = append(groups[b], cmd)
+	}
+	panics := make(chan any, len(groups))
+	for b, group := range groups {
+		go func() {
+			defer func() { panics <- recover() }()
+			c.exec(ctx, b, group)
+		}()
+	}
+	var first any
+	for range groups {
+		if p := <-panics; p != nil {
+			first = p
+		}
+	}
+	if first != nil {
+		panic(first)
+	}
+}
+
+// exec runs commands that share a breaker.
+func (c *Conn) exec(parent context.Context, b *breaker, cmds []*Cmd) {
+	if !b.admit(now()) {
+		_ = fail(cmds, &unavailable{core: c.core, cause: errBreakerOpen})
+		return
+	}
+	ctx, cancel := context.WithTimeout(parent, c.budget)
+	defer cancel()
+	if again := c.run(ctx, parent, cmds, false); len(again) > 0 {
+		c.run(ctx, parent, again, true)
+	}
+	b.report(now(), overall(cmds))
+}
+
+// run makes one attempt at cmds, gives each its outcome, and returns those
+// worth a second one: scripts the server did not know, and replayable commands
+// whose connection broke. last says that this is the second attempt.
+func (c *Conn) run(ctx, parent context.Context, cmds []*Cmd, last bool) (again []*Cmd) {
+	wires := make([]once, len(cmds))
+	for i, cmd := range cmds {
+		wires[i] = cmd.wire(ctx, last && isNoScript(cmd.err))
+	}
+	if !c.core.attempt(ctx, wires) {
+		_ = fail(cmds, c.core.classify(parent, ctx.Err()))
+		return nil
+	}
+	for i, cmd := range cmds {
+		err := cmd.settle(wires[i])
+		if !last && (isNoScript(err) || cmd.replay && isBroken(err)) && ctx.Err() == nil {
+			cmd.err = err
+			again = append(again, cmd)
+			continue
+		}
+		cmd.err = c.core.classify(parent, err)
+	}
+	return again
+}
+
+// overall is what several commands say of their server: one reply shows that it
+// is there.
+func overall(cmds []*Cmd) outcome {
+	all := abandoned
+	for _, cmd := range cmds {
+		switch outcomeOf(cmd.err) {
+		case answered:
+			return answered
+		case silent:
+			all = silent
+		}
+	}
+	return all
+}
+
+func fail(cmds []*Cmd, err error) error {
+	for _, cmd := range cmds {
+		cmd.val, cmd.err = nil, err
+	}
+	return err
+}
+
+func firstError(cmds []*Cmd) error {
+	for _, cmd := range cmds {
+		if cmd.err != nil {
+			return cmd.err
+		}
+	}
+	return nil
+}

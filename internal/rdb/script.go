@@ -1,0 +1,37 @@
+package rdb
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+)
+
+// Script is a Lua script kept in an engine's lua folder. It is sent by its
+// SHA-1; a server that does not know it yet gets the text, once, and knows it
+// from then on.
+type Script struct {
+	text, sha string
+	replay    bool
+}
+
+// NewScript returns a script that must not run twice for one call. Its first
+// key names the slot; all its keys must share it.
+func NewScript(text string) *Script {
+	sum := sha1.Sum([]byte(text))
+	return &Script{text: text, sha: hex.EncodeToString(sum[:])}
+}
+
+// NewReplayableScript returns a script that may run twice for one call: it only
+// reads, writes the same again, or carries a request id by which its second run
+// changes nothing and answers as the first did.
+func NewReplayableScript(text string) *Script {
+	s := NewScript(text)
+	s.replay = true
+	return s
+}
+
+// Cmd plans one run of s on a single key. It does no I/O.
+func (s *Script) Cmd(key string, args ...any) *Cmd {
+	full := make([]any, 4, 4+len(args))
+	full[0], full[1], full[2], full[3] = "evalsha", s.sha, 1, key
+	return &Cmd{key: key, args: append(full, args...), script: s, replay: s.replay}
+}
