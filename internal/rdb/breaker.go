@@ -11,8 +11,9 @@ const (
 	// handful of calls in flight cut everybody off.
 	tripAfter = 5
 
-	// probeEvery is the time from one probe to the next while open: recovery is
-	// noticed that soon, and one call in that time may wait for its budget.
+	// probeEvery is the time from one probe to the next while open. Recovery is
+	// noticed that soon after go-redis can connect again; after many refused
+	// dials it waits up to a second by itself.
 	probeEvery = 250 * time.Millisecond
 )
 
@@ -28,21 +29,36 @@ type breaker struct {
 	// retryAt is the instant of the next probe, in nanoseconds on the clock of
 	// now; 0 means closed.
 	retryAt atomic.Int64
+	// closedAt is when an answer last closed it: what was sent before and is
+	// still silent says nothing about the server that came back.
+	closedAt atomic.Int64
 }
 
-// admit reports whether a call may be sent at now. While open it admits one
-// caller per probeEvery: taking the probe moves retryAt, so a probe that never
-// reports back blocks nobody.
-func (b *breaker) admit(now int64) bool {
+// pass is the leave to make one call.
+type pass struct {
+	begun int64
+	// probe is the retryAt that this call, being the probe, has set; else 0.
+	probe int64
+}
+
+// admit gives leave for a call that takes at most budget; ok is false while the
+// breaker is open and no probe is due. A probe moves retryAt past its own end,
+// so there is one at a time, and one that never reports back blocks nobody for
+// long.
+func (b *breaker) admit(now int64, budget time.Duration) (p pass, ok bool) {
 	at := b.retryAt.Load()
 	if at == 0 {
-		return true
+		return pass{begun: now}, true
 	}
-	return now >= at && b.retryAt.CompareAndSwap(at, now+int64(probeEvery))
+	next := now + int64(max(budget, probeEvery))
+	if now < at || !b.retryAt.CompareAndSwap(at, next) {
+		return pass{}, false
+	}
+	return pass{begun: now, probe: next}, true
 }
 
 // report tells how a call that was admitted ended.
-func (b *breaker) report(now int64, o outcome) {
+func (b *breaker) report(now int64, p pass, o outcome) {
 	switch o {
 	case answered:
 		// Read before write: on the healthy path all cores share these words.
@@ -50,16 +66,20 @@ func (b *breaker) report(now int64, o outcome) {
 			b.silences.Store(0)
 		}
 		if b.retryAt.Load() != 0 {
+			b.closedAt.Store(now)
 			b.retryAt.Store(0)
 		}
 	case silent:
+		if p.begun < b.closedAt.Load() {
+			return
+		}
 		if b.silences.Add(1) >= tripAfter {
 			b.retryAt.Store(now + int64(probeEvery))
 		}
 	case abandoned:
 		// If this was the probe, let the next caller probe.
-		if at := b.retryAt.Load(); at > now {
-			b.retryAt.CompareAndSwap(at, now)
+		if p.probe != 0 {
+			b.retryAt.CompareAndSwap(p.probe, now)
 		}
 	}
 }

@@ -19,10 +19,13 @@ type Cmd struct {
 
 // NewCmd plans a command. key is the key it touches, which must also stand
 // among args; it decides which part of a Cluster is asked.
+//
+// A []byte among args must never change again: an attempt that was left behind
+// may still be reading it after Exec has returned.
 func NewCmd(key string, args ...any) *Cmd { return &Cmd{key: key, args: args} }
 
 // Replayable marks c as safe to run twice: a read, or a write of the same value
-// again. It returns c.
+// again where nobody else writes the key meanwhile. It returns c.
 func (c *Cmd) Replayable() *Cmd {
 	c.replay = true
 	return c
@@ -31,7 +34,8 @@ func (c *Cmd) Replayable() *Cmd {
 // Err is nil when Redis replied without error; a nil reply is no error.
 func (c *Cmd) Err() error { return c.err }
 
-// Val is the reply: nil, int64, string or []any.
+// Val is the reply as go-redis gives it: nil, int64, float64, bool, string, []any
+// or map[any]any. Scripts return the first, second, fifth and sixth.
 func (c *Cmd) Val() any { return c.val }
 
 // Text is the reply if it is a string; ok is false for any other, nil included.
@@ -60,13 +64,17 @@ type once struct{ *redis.Cmd }
 func (once) NoRetry() bool { return true }
 
 // wire makes what goes to go-redis. It is new for each attempt: an attempt left
-// behind may still write to its own.
-func (c *Cmd) wire(ctx context.Context, whole bool) once {
+// behind may still write to its own. byText sends a script by EVAL.
+func (c *Cmd) wire(ctx context.Context, byText bool) once {
 	args := c.args
-	if whole {
+	if byText {
 		args = append([]any{"eval", c.script.text}, c.args[2:]...)
 	}
-	return once{redis.NewCmd(ctx, args...)}
+	cmd := redis.NewCmd(ctx, args...)
+	// Or a ClusterClient asks for COMMAND first, under a lock and a context of
+	// its own (ClusterClient.cmdInfo, go-redis 9.23.0).
+	cmd.SetStepCount(1)
+	return once{cmd}
 }
 
 // settle copies a finished attempt's reply.

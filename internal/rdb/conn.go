@@ -62,8 +62,10 @@ func isNil(client redis.UniversalClient) bool {
 //   - ctx.Err(): the caller cancelled, or its own deadline was the shorter one.
 //   - any other: the server refused the command (NOAUTH, NOPERM, a bug).
 //
-// On a Cluster the commands go to their nodes side by side, and each has an
-// error of its own: one silent master does not take the others' replies away.
+// ErrUnavailable does not mean that nothing was done: a command that got no
+// reply may have run, or run yet. Commands of one Exec have no order among them.
+// On a Cluster they go to their masters side by side, and each has an error of
+// its own: one silent master does not take the others' replies away.
 //
 // The second round trip that NOSCRIPT costs, and the repetition of replayable
 // commands whose connection broke, share the one budget.
@@ -71,12 +73,12 @@ func (c *Conn) Exec(ctx context.Context, cmds ...*Cmd) error {
 	if err := ctx.Err(); err != nil {
 		return fail(cmds, err)
 	}
-	if c.core.silentFor(ctx) {
-		return fail(cmds, &unavailable{core: c.core, cause: errSilent})
-	}
-	if len(cmds) == 1 || len(c.core.breakers) == 1 {
-		c.exec(ctx, c.core.breakerOf(cmds[0].key), cmds)
-	} else {
+	switch {
+	case len(cmds) == 0:
+		return nil
+	case len(cmds) == 1 || c.core.cluster == nil:
+		c.exec(ctx, c.core.breakerOf(ctx, cmds[0].key), cmds)
+	default:
 		c.execEach(ctx, cmds)
 	}
 	return firstError(cmds)
@@ -86,7 +88,7 @@ func (c *Conn) Exec(ctx context.Context, cmds ...*Cmd) error {
 func (c *Conn) execEach(ctx context.Context, cmds []*Cmd) {
 	groups := make(map[*breaker][]*Cmd, 4)
 	for _, cmd := range cmds {
-		b := c.core.breakerOf(cmd.key)
+		b := c.core.breakerOf(ctx, cmd.key)
 		groups[b] = append(groups[b], cmd)
 	}
 	panics := make(chan any, len(groups))
@@ -109,38 +111,52 @@ func (c *Conn) execEach(ctx context.Context, cmds []*Cmd) {
 
 // exec runs commands that share a breaker.
 func (c *Conn) exec(parent context.Context, b *breaker, cmds []*Cmd) {
-	if !b.admit(now()) {
-		_ = fail(cmds, &unavailable{core: c.core, cause: errBreakerOpen})
+	if rememberedSilent(parent, b) {
+		_ = fail(cmds, &unavailable{breaker: b, cause: errSilent})
+		return
+	}
+	leave, ok := b.admit(now(), c.budget)
+	if !ok {
+		_ = fail(cmds, &unavailable{breaker: b, cause: errBreakerOpen})
 		return
 	}
 	ctx, cancel := context.WithTimeout(parent, c.budget)
 	defer cancel()
-	if again := c.run(ctx, parent, cmds, false); len(again) > 0 {
-		c.run(ctx, parent, again, true)
+	if again := c.run(ctx, parent, b, cmds, false); len(again) > 0 {
+		c.run(ctx, parent, b, again, true)
 	}
-	b.report(now(), overall(cmds))
+	o := overall(cmds)
+	if o == silent && c.budget < DefaultBudget && ctx.Err() != nil {
+		// Too little time is no silence: other engines on the client may well
+		// have the time that this one lacks.
+		o = abandoned
+	}
+	b.report(now(), leave, o)
+	if o == answered && c.core.cluster != nil && !c.core.loaded.Load() {
+		c.core.loaded.Store(true)
+	}
 }
 
 // run makes one attempt at cmds, gives each its outcome, and returns those
 // worth a second one: scripts the server did not know, and replayable commands
 // whose connection broke. last says that this is the second attempt.
-func (c *Conn) run(ctx, parent context.Context, cmds []*Cmd, last bool) (again []*Cmd) {
+func (c *Conn) run(ctx, parent context.Context, b *breaker, cmds []*Cmd, last bool) (again []*Cmd) {
 	wires := make([]once, len(cmds))
 	for i, cmd := range cmds {
 		wires[i] = cmd.wire(ctx, last && isNoScript(cmd.err))
 	}
 	if !c.core.attempt(ctx, wires) {
-		_ = fail(cmds, c.core.classify(parent, ctx.Err()))
+		_ = fail(cmds, classify(parent, b, ctx.Err()))
 		return nil
 	}
 	for i, cmd := range cmds {
 		err := cmd.settle(wires[i])
-		if !last && (isNoScript(err) || cmd.replay && isBroken(err)) && ctx.Err() == nil {
+		if !last && (cmd.script != nil && isNoScript(err) || cmd.replay && isBroken(err)) && ctx.Err() == nil {
 			cmd.err = err
 			again = append(again, cmd)
 			continue
 		}
-		cmd.err = c.core.classify(parent, err)
+		cmd.err = classify(parent, b, err)
 	}
 	return again
 }

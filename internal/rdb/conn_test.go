@@ -145,6 +145,12 @@ func testKinds(t *testing.T, conn *rdb.Conn, prefix string) {
 	if err == nil || errors.Is(err, rdb.ErrUnavailable) || errors.Is(err, rdb.ErrCorrupt) {
 		t.Errorf("a command the server refuses: %v; want an error of no kind", err)
 	}
+	if err := conn.Exec(t.Context(), rdb.NewCmd(key, "nosuchcommand", key, "NOSCRIPT")); err == nil || errors.Is(err, rdb.ErrUnavailable) {
+		t.Errorf("an unknown command about NOSCRIPT: %v; want an error of no kind", err)
+	}
+	if err := conn.Exec(t.Context()); err != nil {
+		t.Errorf("no commands: %v; want nil", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	cmd := rdb.NewCmd(key, "del", key)
@@ -282,14 +288,15 @@ func TestExec_breakerOpensAndRecovers(t *testing.T) {
 }
 
 // One dead master of three does not silence the other two.
-func TestExec_clusterBreakersArePerSlots(t *testing.T) {
+func TestExec_clusterBreakersArePerMaster(t *testing.T) {
 	t.Parallel()
 	b := testkit.Cluster3(t)
 	conn := open(t, b.Client(t), 50*time.Millisecond)
-	perMaster := make(map[int]string) // a key of each third of the slots
+	perMaster := make(map[int64]string) // a key of each third of the slots
+	asking := b.Client(t)
 	for i := 0; len(perMaster) < 3; i++ {
 		key := rdb.Key("slots", "k", fmt.Sprint(i))
-		perMaster[rdb.Slot(key)*3/16384] = key
+		perMaster[asking.ClusterKeySlot(t.Context(), key).Val()*3/16384] = key
 	}
 	get := func(key string) error { return conn.Exec(t.Context(), rdb.NewCmd(key, "get", key)) }
 	for _, key := range perMaster {
@@ -303,7 +310,7 @@ func TestExec_clusterBreakersArePerSlots(t *testing.T) {
 	for i := range 20 {
 		// Together, too: the silent one must not take the others' replies away.
 		var cmds []*rdb.Cmd
-		for third := range 3 {
+		for third := range int64(3) {
 			cmds = append(cmds, rdb.NewCmd(perMaster[third], "get", perMaster[third]))
 		}
 		if err := conn.Exec(t.Context(), cmds...); !errors.Is(err, rdb.ErrUnavailable) {
@@ -312,6 +319,50 @@ func TestExec_clusterBreakersArePerSlots(t *testing.T) {
 		if cmds[1].Err() != nil || cmds[2].Err() != nil {
 			t.Errorf("round %d: the living masters: %v, %v; want nil", i, cmds[1].Err(), cmds[2].Err())
 		}
+	}
+}
+
+// A ClusterClient asks each new server for COMMAND, under a context of its own,
+// unless a command says where its key is. Red when wire does not set that: the
+// first calls then take 5 s.
+func TestExec_clusterWithoutCommand(t *testing.T) {
+	t.Parallel()
+	b := testkit.Cluster(t)
+	for _, contextual := range []bool{false, true} {
+		client, proxies := b.ProxiedClient(t, func(o *redis.UniversalOptions) { o.ContextTimeoutEnabled = contextual })
+		proxies.Each(func(p *testkit.Proxy) { p.SwallowReply(-1, "$7\r\ncommand\r\n", testkit.ThenSilence) })
+		conn := open(t, client, relaxed)
+		begun := time.Now()
+		if err := conn.Exec(t.Context(), rdb.NewCmd("k", "get", "k")); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("took %v; it must not wait for COMMAND", took)
+		}
+		proxies.Each((*testkit.Proxy).Heal)
+	}
+}
+
+// Many keys on one master are one round trip.
+func TestExec_oneRoundTripAMaster(t *testing.T) {
+	t.Parallel()
+	b := testkit.Shared(t, "cluster3")
+	client, proxies := b.ProxiedClient(t)
+	conn, prefix := open(t, client, relaxed), b.Prefix(t)
+	var gets []*rdb.Cmd
+	for i := range 60 {
+		key := rdb.Key(prefix, "k", fmt.Sprint(i))
+		gets = append(gets, rdb.NewCmd(key, "get", key))
+	}
+	if err := conn.Exec(t.Context(), gets...); err != nil { // learns the topology
+		t.Fatal(err)
+	}
+	proxies.Each((*testkit.Proxy).Reset)
+	if err := conn.Exec(t.Context(), gets...); err != nil {
+		t.Fatal(err)
+	}
+	if got := proxies.RoundTrips(); got != 3 {
+		t.Errorf("60 keys took %d round trips; want one for each of 3 masters", got)
 	}
 }
 

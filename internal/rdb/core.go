@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 	"weak"
 
@@ -15,17 +16,20 @@ import (
 // deadline, and its breakers.
 type core struct {
 	client redis.UniversalClient
-	// send runs the commands and returns when all have their reply or error. It
-	// ends with ctx if bounded, else when it likes.
-	send    func(ctx context.Context, cmds []once)
-	bounded bool
+	// send runs the commands and returns when all have their reply or error: when
+	// ctx ends at the latest if keepsDeadlines, else when it likes.
+	send           func(ctx context.Context, cmds []once)
+	keepsDeadlines bool
 
-	breakers []breaker
+	breaker breaker              // of the client, but for a cluster that has answered
+	cluster *redis.ClusterClient // nil for other clients
+	loaded  atomic.Bool          // the cluster has answered, so its topology is known
+	masters sync.Map             // address of a master → *breaker
 }
 
 // cores finds the core of a client that is in use. Entries go when the last
-// Conn on the client is collected, so the table neither keeps clients alive nor
-// grows.
+// Conn on the client is collected, so the table does not grow; only a client
+// that holds its own engine, by a hook, stays for good.
 var cores = struct {
 	sync.Mutex
 	m map[redis.UniversalClient]weak.Pointer[core]
@@ -55,21 +59,22 @@ func coreOf(client redis.UniversalClient) *core {
 	return c
 }
 
-// slotsPerBreaker divides a Cluster's 16384 slots. Masters own ranges of slots,
-// so a dead one silences the breakers of its ranges and no others.
-const slotsPerBreaker = 256
-
 func newCore(client redis.UniversalClient) *core {
-	c := &core{client: client, breakers: make([]breaker, 1)}
+	c := &core{client: client}
 	c.send = func(ctx context.Context, cmds []once) { process(ctx, client, cmds) }
 	switch client := client.(type) {
 	case *redis.Client:
-		c.bounded = client.Options().ContextTimeoutEnabled
+		o := client.Options()
+		// These are the user's code, run without a context during a handshake.
+		c.keepsDeadlines = o.ContextTimeoutEnabled && o.CredentialsProvider == nil && o.StreamingCredentialsProvider == nil && o.Limiter == nil
 	case *redis.ClusterClient:
-		c.bounded = client.Options().ContextTimeoutEnabled
-		c.breakers = make([]breaker, 16384/slotsPerBreaker)
+		o := client.Options()
+		// A read-only one asks for COMMAND under a context of its own.
+		c.keepsDeadlines = o.ContextTimeoutEnabled && o.CredentialsProvider == nil && o.StreamingCredentialsProvider == nil && !o.ReadOnly
+		c.cluster = client
 	case *redis.Ring:
-		c.bounded = client.Options().ContextTimeoutEnabled
+		o := client.Options()
+		c.keepsDeadlines = o.ContextTimeoutEnabled && o.CredentialsProvider == nil && o.Limiter == nil
 	case *redis.AutoPipeliner:
 		if !client.IsBlocking() {
 			c.send = func(ctx context.Context, cmds []once) { submit(ctx, client, cmds) }
@@ -106,7 +111,7 @@ func submit(ctx context.Context, ap *redis.AutoPipeliner, cmds []once) {
 // attempt runs cmds until ctx ends. It reports whether they were all finished;
 // if not, they must not be touched again.
 func (c *core) attempt(ctx context.Context, cmds []once) (finished bool) {
-	if c.bounded {
+	if c.keepsDeadlines {
 		c.send(ctx, cmds)
 		return true
 	}
@@ -124,16 +129,34 @@ func (c *core) attempt(ctx context.Context, cmds []once) (finished bool) {
 		}
 		return true
 	case <-ctx.Done():
+	}
+	select {
+	case p := <-done: // the reply came with the deadline
+		if p != nil {
+			panic(p)
+		}
+		return true
+	default:
 		return false
 	}
 }
 
-// breakerOf is the breaker in charge of key.
-func (c *core) breakerOf(key string) *breaker {
-	if len(c.breakers) == 1 {
-		return &c.breakers[0]
+// breakerOf is the breaker in charge of key: that of its master, or the client's
+// own while the topology is unknown. MasterForKey does no I/O once it is known.
+func (c *core) breakerOf(ctx context.Context, key string) *breaker {
+	if c.cluster == nil || !c.loaded.Load() {
+		return &c.breaker
 	}
-	return &c.breakers[slot(key)/slotsPerBreaker]
+	master, err := c.cluster.MasterForKey(ctx, key)
+	if err != nil {
+		return &c.breaker
+	}
+	addr := master.Options().Addr
+	if b, ok := c.masters.Load(addr); ok {
+		return b.(*breaker)
+	}
+	b, _ := c.masters.LoadOrStore(addr, new(breaker))
+	return b.(*breaker)
 }
 
 // started anchors the breakers' clock; durations since it are monotonic.

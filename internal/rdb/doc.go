@@ -9,8 +9,9 @@
 //     changes state must not run twice. See "Counted once" below.
 //   - Breaker. A client that stays silent is not asked again but by one probe
 //     at a time; all others fail at once. There is one breaker per client,
-//     shared by all engines on it, and on a Cluster one per 256 hash slots, so
-//     that one dead master does not silence the rest.
+//     shared by all engines on it, and on a Cluster one per master, so that a
+//     dead one does not silence the rest. (An *AutoPipeliner or Ring over several
+//     servers has one for all.)
 //   - Once per request. A request that waited for a silent Redis does not wait
 //     again, however many engines it passes. See [Remember].
 //   - Key names. All are built by [Key]; text from users never reaches a key
@@ -36,7 +37,12 @@
 // then takes the 5 s of the read timeout, times four attempts. With it on, Exec
 // calls the client as it is. Otherwise Exec runs the call in a goroutine of its
 // own and leaves it behind when the budget ends; the breaker bounds how many can
-// be left, and go-redis's own timeouts end them.
+// be left, and go-redis's own timeouts end them. So it does, too, where go-redis
+// would run code of the user's that knows no deadline: a CredentialsProvider, a
+// Limiter.
+//
+// A call left behind still holds its context: a go-redis hook must not read from
+// it what the request's end recycles, such as chi's RouteContext.
 //
 // The goroutine costs 1–3 µs a call under load and some 15 µs with a single
 // caller, where a round trip on loopback takes 11 and 60 µs (2 cores, 128 and 1

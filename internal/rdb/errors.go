@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -30,11 +31,11 @@ var (
 	ErrCorrupt = errors.New("stored value corrupt")
 )
 
-// unavailable is an ErrUnavailable that knows which client was silent, so that
-// [Remember] can keep the rest of the request from asking it again.
+// unavailable is an ErrUnavailable that knows whose breaker was in charge, so that
+// [Remember] can keep the rest of the request from asking that server again.
 type unavailable struct {
-	core  *core
-	cause error
+	breaker *breaker
+	cause   error
 }
 
 func (e *unavailable) Error() string   { return "redis unavailable: " + e.cause.Error() }
@@ -80,6 +81,8 @@ func outcomeOf(err error) outcome {
 	switch {
 	case err == nil, isReply(err):
 		return answered
+	case errors.Is(err, redis.ErrClosed):
+		return abandoned // the user closed the client; no server was asked
 	case errors.Is(err, ErrUnavailable):
 		return silent
 	default:
@@ -88,38 +91,41 @@ func outcomeOf(err error) outcome {
 }
 
 // classify gives an attempt's error its kind. parent is the caller's context,
-// without the budget.
-func (c *core) classify(parent context.Context, err error) error {
+// without the budget; b is the breaker in charge.
+func classify(parent context.Context, b *breaker, err error) error {
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
 		return nil
 	case isReply(err):
-		return c.classifyReply(err)
+		return classifyReply(b, err)
 	}
 	if cause := parent.Err(); cause != nil {
 		return cause
 	}
+	if d, ok := parent.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded // the context's timer is a moment behind the socket's
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = errBudget
 	}
-	return &unavailable{core: c, cause: err}
+	return &unavailable{breaker: b, cause: err}
 }
 
 // unable lists the error replies that mean "not now": the server is alive and
 // says that it cannot serve.
 var unable = []string{
-	"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "OOM",
+	"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "OOM",
 	"NOREPLICAS", "MISCONF", "ERR max number of clients",
 }
 
-func (c *core) classifyReply(err error) error {
+func classifyReply(b *breaker, err error) error {
 	text := err.Error()
 	if strings.HasPrefix(text, "WRONGTYPE") || strings.Contains(text, "-WRONGTYPE") {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	for _, prefix := range unable {
 		if strings.HasPrefix(text, prefix) {
-			return &unavailable{core: c, cause: err}
+			return &unavailable{breaker: b, cause: err}
 		}
 	}
 	return err
@@ -135,7 +141,11 @@ func isReply(err error) bool {
 // isNoScript reports whether the server does not know the script. Some proxies
 // put "ERR" or "(error)" before the code (go-redis/redis_rate#88).
 func isNoScript(err error) bool {
-	return err != nil && isReply(err) && strings.Contains(err.Error(), "NOSCRIPT")
+	if err == nil || !isReply(err) {
+		return false
+	}
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "(error) "), "ERR ")
+	return strings.HasPrefix(text, "NOSCRIPT")
 }
 
 // isBroken reports whether the connection broke under the command: the command

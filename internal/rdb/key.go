@@ -15,7 +15,8 @@ const maxPlainID = 64
 // the key's hash tag, so all keys of one id live in one slot and may be used in
 // one script. An id that is long, or has characters other than letters, digits
 // and "-_.", is replaced by "~" and the base64url SHA-256 of it; no id can
-// imitate another.
+// imitate another. prefix, kind and parts are Weir's own words, or checked by
+// [ValidPrefix].
 func Key(prefix, kind, id string, parts ...string) string {
 	if !isPlain(id) {
 		sum := sha256.Sum256([]byte(id))
@@ -85,35 +86,4 @@ func Digest(fields ...string) string {
 	}
 	sum := sha256.Sum256(buf)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// crcTable is CRC-16/XMODEM, by which Redis Cluster assigns slots.
-var crcTable = func() (t [256]uint16) {
-	for i := range t {
-		crc := uint16(i) << 8
-		for range 8 {
-			if crc&0x8000 != 0 {
-				crc = crc<<1 ^ 0x1021
-			} else {
-				crc <<= 1
-			}
-		}
-		t[i] = crc
-	}
-	return t
-}()
-
-// slot is the Redis Cluster hash slot of key (Redis Cluster specification, "Hash
-// tags").
-func slot(key string) int {
-	if open := strings.IndexByte(key, '{'); open >= 0 {
-		if n := strings.IndexByte(key[open+1:], '}'); n > 0 {
-			key = key[open+1 : open+1+n]
-		}
-	}
-	var crc uint16
-	for i := range len(key) {
-		crc = crc<<8 ^ crcTable[byte(crc>>8)^key[i]]
-	}
-	return int(crc % 16384)
 }

@@ -1,12 +1,10 @@
 package rdb_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/go-weir/weir/internal/rdb"
-	"github.com/go-weir/weir/internal/testkit"
 )
 
 func TestKey(t *testing.T) {
@@ -32,7 +30,7 @@ func TestKey(t *testing.T) {
 }
 
 // FuzzKey: different ids have different keys, and all keys of an id share its
-// slot, whatever bytes the ids hold.
+// hash tag, whatever bytes the ids hold.
 func FuzzKey(f *testing.F) {
 	f.Add("a", "b")
 	f.Add("{a}", "a")
@@ -43,10 +41,18 @@ func FuzzKey(f *testing.F) {
 		if (a == b) != (ka == kb) {
 			t.Errorf("ids %q and %q: keys %s and %s", a, b, ka, kb)
 		}
-		if part := rdb.Key("p", "k", a, "part"); rdb.Slot(part) != rdb.Slot(ka) {
-			t.Errorf("id %q: %s and %s are in different slots", a, ka, part)
+		part := rdb.Key("p", "k", a, "part")
+		if tag(part) == "" || tag(part) != tag(ka) {
+			t.Errorf("id %q: %s and %s have different hash tags", a, ka, part)
 		}
 	})
+}
+
+// tag is what Redis Cluster hashes: what is between the first { and the next }.
+func tag(key string) string {
+	_, rest, _ := strings.Cut(key, "{")
+	tag, _, _ := strings.Cut(rest, "}")
+	return tag
 }
 
 // FuzzDigest: no list of fields can imitate another.
@@ -71,24 +77,6 @@ func TestValidPrefix(t *testing.T) {
 	} {
 		if got := rdb.ValidPrefix(prefix); got != want {
 			t.Errorf("ValidPrefix(%q) = %v; want %v", prefix, got, want)
-		}
-	}
-}
-
-// The breakers of a Cluster are chosen by slot: ours must be Redis's.
-func TestSlot_asRedisSays(t *testing.T) {
-	client := testkit.Shared(t, "cluster").Client(t)
-	keys := []string{"", "123456789", "foo", "{user}:a", "a{}b", "a{{x}}y", "{", "}", "ä\x00"}
-	for i := range 50 {
-		keys = append(keys, rdb.Key("weir", "limit", fmt.Sprint(i)))
-	}
-	for _, key := range keys {
-		want, err := client.ClusterKeySlot(t.Context(), key).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := rdb.Slot(key); int64(got) != want {
-			t.Errorf("slot(%q) = %d; Redis says %d", key, got, want)
 		}
 	}
 }

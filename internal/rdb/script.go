@@ -13,8 +13,7 @@ type Script struct {
 	replay    bool
 }
 
-// NewScript returns a script that must not run twice for one call. Its first
-// key names the slot; all its keys must share it.
+// NewScript returns a script that must not run twice for one call.
 func NewScript(text string) *Script {
 	sum := sha1.Sum([]byte(text))
 	return &Script{text: text, sha: hex.EncodeToString(sum[:])}
@@ -29,7 +28,7 @@ func NewReplayableScript(text string) *Script {
 	return s
 }
 
-// Cmd plans one run of s on a single key. It does no I/O.
+// Cmd plans one run of s on a single key. It does no I/O. See [NewCmd] on args.
 func (s *Script) Cmd(key string, args ...any) *Cmd {
 	full := make([]any, 4, 4+len(args))
 	full[0], full[1], full[2], full[3] = "evalsha", s.sha, 1, key
