@@ -1,0 +1,21 @@
+package ratelimit
+
+import (
+	"errors"
+
+	"github.com/go-weir/weir/internal/rdb"
+)
+
+var (
+	// ErrConfig is the kind of every error of New.
+	ErrConfig = rdb.ErrConfig
+
+	// ErrUnavailable says that Redis gave no usable answer within the budget.
+	// Allow returns it only under WithFailClosed; otherwise it is the cause in
+	// Result.Standin.
+	ErrUnavailable = rdb.ErrUnavailable
+
+	// ErrEmptyKey says that Allow was asked about nobody. All such callers would
+	// share one limit, so it is an error and not a key.
+	ErrEmptyKey = errors.New("ratelimit: empty key")
+)

@@ -1,0 +1,137 @@
+package ratelimit_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/go-weir/weir/internal/testkit"
+	"github.com/go-weir/weir/ratelimit"
+)
+
+// The script runs, its reply is lost and the connection cut: the caller still
+// gets the verdict, and is counted once, with a default client that has retries.
+//
+// Red when admit is made by rdb.NewScript (no second attempt: the stand-in
+// decides), when the script looks for no earlier run by ZADD NX or, on a full
+// limit, by ZSCORE, or when each run has an id of its own (counted twice).
+func TestLimiter_countedOnce(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"server", "cluster", "cluster3"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			b := testkit.Shared(t, kind)
+			tests := []struct {
+				name      string
+				used      int // before, of 3
+				allowed   bool
+				remaining int
+				counted   int
+			}{
+				{"first", 0, true, 2, 1},
+				{"with room left", 1, true, 1, 2},
+				{"the last", 2, true, 0, 3},
+				{"denied", 3, false, 0, 3},
+			}
+			for _, tt := range tests {
+				t.Run(tt.name, func(t *testing.T) {
+					client, proxies := b.ProxiedClient(t)
+					prefix := b.Prefix(t)
+					limiter := open(t, client, prefix, ratelimit.PerHour(3), ratelimit.Every(100, 2*time.Hour))
+					// Connections, slots, script: on a name of its own.
+					warm := open(t, client, b.Prefix(t), ratelimit.PerHour(3))
+					for _, key := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+						allow(t, warm, key)
+					}
+					for range tt.used {
+						allow(t, limiter, "alice")
+					}
+					proxies.Each(func(p *testkit.Proxy) { p.SwallowReply(1, "evalsha", testkit.ThenClose) })
+					got := allow(t, limiter, "alice")
+					if n := proxies.Swallowed(); n != 1 {
+						t.Fatalf("%d replies lost; want 1", n)
+					}
+					proxies.Each((*testkit.Proxy).Heal)
+					if got.Allowed != tt.allowed || got.Remaining != tt.remaining || got.Limit != ratelimit.PerHour(3) {
+						t.Errorf("%s; want allowed %v, %d remaining of 3 per hour", show(got), tt.allowed, tt.remaining)
+					}
+					direct := b.Client(t)
+					if n := len(members(t, direct, onlyKey(t, direct, prefix))); n != tt.counted {
+						t.Errorf("%d counted; want %d", n, tt.counted)
+					}
+				})
+			}
+		})
+	}
+}
+
+// A second run that comes when the first one's admission has left the shortest
+// window, and it alone, answers too.
+//
+// Red when the script's leaves() takes it for granted that there is one: it then
+// ends in an error.
+func TestLimiter_countedOnce_afterTheShortestWindow(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"mini", "server"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			b := testkit.Mini(t)
+			if kind == "server" {
+				b = testkit.Shared(t, kind)
+			}
+			p := testkit.NewProxy(t, b.Addrs()[0])
+			prefix := b.Prefix(t)
+			limiter := open(t, p.Client(t), prefix, ratelimit.Every(1, time.Millisecond), ratelimit.PerHour(100))
+			allow(t, limiter, "bob")
+			p.Delay(20 * time.Millisecond) // the loss as well is noticed so late
+			p.SwallowReply(1, "evalsha", testkit.ThenClose)
+			got := allow(t, limiter, "alice")
+			if !got.Allowed || p.Swallowed() != 1 {
+				t.Errorf("%s, %d replies lost; want allowed, 1", show(got), p.Swallowed())
+			}
+			if got.Limit.Requests() == 1 && (got.Remaining != 1 || got.ResetAfter != 0) {
+				t.Errorf("%s; want 1 remaining, nothing to wait for", show(got))
+			}
+			direct := b.Client(t)
+			total := 0
+			for _, key := range keysOf(t, direct, prefix) {
+				total += len(members(t, direct, key))
+			}
+			if total != 2 {
+				t.Errorf("%d counted for alice and bob; want one each", total)
+			}
+		})
+	}
+}
+
+// What any go-redis client may be configured to does not change the verdict.
+func TestLimiter_anyClient(t *testing.T) {
+	t.Parallel()
+	b := testkit.Shared(t, "server")
+	addr := b.Addrs()[0]
+	clients := map[string]func() redis.UniversalClient{
+		"RESP2": func() redis.UniversalClient { return redis.NewClient(&redis.Options{Addr: addr, Protocol: 2}) },
+		"context timeouts": func() redis.UniversalClient {
+			return redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
+		},
+		"no retries":     func() redis.UniversalClient { return redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1}) },
+		"one connection": func() redis.UniversalClient { return redis.NewClient(&redis.Options{Addr: addr, PoolSize: 1}) },
+		"ring": func() redis.UniversalClient {
+			return redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": addr}})
+		},
+	}
+	for name, client := range clients {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := client()
+			t.Cleanup(func() { _ = c.Close() })
+			limiter := open(t, c, b.Prefix(t), ratelimit.PerHour(2))
+			for i, want := range []bool{true, true, false} {
+				if got := allow(t, limiter, "alice"); got.Allowed != want {
+					t.Errorf("request %d: %s; want allowed %v", i+1, show(got), want)
+				}
+			}
+		})
+	}
+}
