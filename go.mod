@@ -3,10 +3,12 @@ module github.com/go-weir/weir
 go 1.26.0
 
 require (
+	github.com/alexedwards/scs/redisstore v0.0.0-20250212122300-421ef1d8611c
 	github.com/alexedwards/scs/v2 v2.9.0
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/dunglas/httpsfv v1.1.2
 	github.com/go-chi/chi/v5 v5.5.0
+	github.com/gomodule/redigo v1.8.0
 	github.com/redis/go-redis/v9 v9.23.0
 )
 
