@@ -1,0 +1,216 @@
+package cache
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/go-weir/weir/internal/rdb"
+)
+
+//go:embed lua/find.lua
+var findLua string
+
+//go:embed lua/keep.lua
+var keepLua string
+
+// Both may run twice: find reads, keep writes the same again.
+var (
+	findScript = rdb.NewReplayableScript(findLua)
+	keepScript = rdb.NewReplayableScript(keepLua)
+)
+
+// maxVariants bounds how many variants one entry has: the next begins it anew, so
+// that a client who sends ever other header values cannot fill Redis.
+const maxVariants = 64
+
+// Store keeps entries in Redis: bytes with a lifetime and an age, in variants
+// where who asks decides which bytes are meant.
+//
+// It is safe for concurrent use, starts no goroutine and needs no Close.
+type Store struct {
+	conn     *rdb.Conn
+	prefix   string
+	ttl      time.Duration
+	maxBytes int
+	names    nameMemory
+}
+
+// New returns a Store in the client's Redis. It does no I/O: it works while
+// Redis is down. Its errors are of kind ErrConfig, all mistakes joined.
+func New(client redis.UniversalClient, options ...Option) (*Store, error) {
+	cfg, mistakes := configure(options)
+	conn, err := rdb.Open(client, cfg.budget)
+	if err := rdb.Misconfigured("cache.New", append(mistakes, err)...); err != nil {
+		return nil, err
+	}
+	s := &Store{conn: conn, prefix: cfg.prefix, maxBytes: cfg.maxBytes}
+	if cfg.ttl != nil {
+		s.ttl = *cfg.ttl
+	}
+	return s, nil
+}
+
+// TTL is the lifetime of what comes without one, see WithTTL; 0 if there is
+// none.
+func (s *Store) TTL() time.Duration { return s.ttl }
+
+// MaxBytes is the size above which an entry is not stored, see WithMaxBytes.
+func (s *Store) MaxBytes() int { return s.maxBytes }
+
+// Entry is what Find found.
+type Entry struct {
+	// Data is what was given to Keep.
+	Data string
+	// StoredAt and Now are the instants of Keep and of Find by Redis's clock;
+	// their difference is the entry's age in the store, whoever stored it.
+	// When the variant is not there, Now is set if others are.
+	StoredAt, Now time.Time
+}
+
+// Find returns the variant of key's entry that is meant by a caller for whom
+// variant gives the variant's name; ok is false if it is not there, or past the
+// lifetime that Keep gave it.
+//
+// variant is called with the names by which the entry's variants are told apart
+// ("" when they are not), which the Store learns from Keep. It costs one round
+// trip, and a second when other names are met than this process last saw.
+//
+// The error is of kind ErrUnavailable when Redis is silent, within the budget.
+// What somebody else put under the key is not found; ErrCorrupt is for replies
+// that no Redis gives to a Store.
+func (s *Store) Find(ctx context.Context, key string, variant func(names string) string) (entry Entry, ok bool, err error) {
+	redisKey := s.redisKey(key)
+	names := s.names.get(redisKey)
+	for range 2 {
+		field := variant(names)
+		cmd := findScript.Cmd(redisKey, field)
+		if err := s.conn.Exec(ctx, cmd); err != nil {
+			return Entry{}, false, wrap(ctx, "find", err)
+		}
+		reply := cmd.Slice()
+		if reply == nil {
+			return Entry{}, false, nil
+		}
+		by, now, storedAt, data, err := parseFind(reply)
+		if err != nil {
+			return Entry{}, false, wrap(ctx, "find", err)
+		}
+		if by != names {
+			s.names.put(redisKey, by)
+			names = by
+			if variant(by) != field {
+				continue
+			}
+		}
+		return Entry{Data: data, StoredAt: storedAt, Now: now}, !storedAt.IsZero(), nil
+	}
+	// The names changed between the two reads: somebody is storing right now.
+	return Entry{}, false, nil
+}
+
+func parseFind(reply []any) (names string, now, storedAt time.Time, data string, err error) {
+	if len(reply) == 4 {
+		by, ok1 := reply[0].(string)
+		at, ok2 := reply[1].(int64)
+		if ok1 && ok2 {
+			stored, ok3 := reply[2].(int64)
+			data, ok4 := reply[3].(string)
+			if ok3 && ok4 {
+				return by, time.UnixMilli(at), time.UnixMilli(stored), data, nil
+			}
+			return by, time.UnixMilli(at), time.Time{}, "", nil
+		}
+	}
+	return "", now, storedAt, "", fmt.Errorf("%w: an entry's fields are not those of this version", ErrCorrupt)
+}
+
+// Keep stores data as the variant of key's entry, for ttl (of which 366 days
+// count). names says by what the entry's variants are told apart; when it differs
+// from what is stored, all older variants go. So they do when this is one more
+// than the 64 that an entry may have.
+//
+// It is one round trip. data must not be changed afterwards: a write that took
+// longer than the budget may still be reading it. The error is of kind
+// ErrUnavailable when Redis did not confirm the write within the budget, or of
+// kind ErrConfig when ttl is under 1 ms or data is longer than MaxBytes.
+func (s *Store) Keep(ctx context.Context, key, names, variant string, data []byte, ttl time.Duration) error {
+	if ttl < minTTL {
+		return fmt.Errorf("cache: keep: %w: ttl %v: must be at least %v", ErrConfig, ttl, minTTL)
+	}
+	if len(data) > s.maxBytes {
+		return fmt.Errorf("cache: keep: %w: %d bytes: must be at most %d, see WithMaxBytes", ErrConfig, len(data), s.maxBytes)
+	}
+	redisKey := s.redisKey(key)
+	cmd := keepScript.Cmd(redisKey, names, variant, data, min(ttl, maxTTL).Milliseconds(), maxVariants)
+	if err := s.conn.Exec(ctx, cmd); err != nil {
+		return wrap(ctx, "keep", err)
+	}
+	s.names.put(redisKey, names)
+	return nil
+}
+
+// Delete removes key's entry with all its variants. The error is of kind
+// ErrUnavailable when Redis did not confirm it within the budget.
+func (s *Store) Delete(ctx context.Context, key string) error {
+	redisKey := s.redisKey(key)
+	if err := s.conn.Exec(ctx, rdb.NewCmd(redisKey, "unlink", redisKey).Replayable()); err != nil {
+		return wrap(ctx, "delete", err)
+	}
+	return nil
+}
+
+// redisKey names the hash of key's entry. Keys are often URLs, which may hold
+// personal data: only their digest reaches Redis.
+func (s *Store) redisKey(key string) string { return rdb.Key(s.prefix, "cache", rdb.Digest(key)) }
+
+func wrap(ctx context.Context, what string, err error) error {
+	if err == ctx.Err() { // the caller's own end passes as it is
+		return err
+	}
+	return fmt.Errorf("cache: %s: %w", what, err)
+}
+
+// These bound a nameMemory to a few MiB. Longer names cost their entry a second
+// round trip.
+const (
+	maxRemembered = 1 << 14
+	maxNames      = 256 // bytes
+)
+
+// nameMemory remembers by which names the variants of entries are told apart,
+// for those that have variants. It is only a guess that saves a round trip: what
+// Redis says counts.
+type nameMemory struct {
+	mu sync.RWMutex
+	m  map[string]string
+}
+
+func (n *nameMemory) get(key string) string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.m[key]
+}
+
+func (n *nameMemory) put(key, names string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if names == "" || len(names) > maxNames {
+		delete(n.m, key)
+		return
+	}
+	if n.m == nil {
+		n.m = make(map[string]string)
+	}
+	if _, known := n.m[key]; !known && len(n.m) >= maxRemembered {
+		for other := range n.m { // an arbitrary one
+			delete(n.m, other)
+			break
+		}
+	}
+	n.m[key] = names
+}
