@@ -1,0 +1,80 @@
+package middleware_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/go-weir/weir/internal/testkit"
+	"github.com/go-weir/weir/middleware"
+)
+
+// discard is a response writer that costs nothing.
+type discard struct{ h http.Header }
+
+func (d *discard) Header() http.Header             { return d.h }
+func (*discard) WriteHeader(int)                   {}
+func (*discard) Write(p []byte) (int, error)       { return len(p), nil }
+func (*discard) WriteString(s string) (int, error) { return len(s), nil }
+
+// BenchmarkCache compares an answer through the cache with the bare handler. The
+// client's ContextTimeoutEnabled saves rdb a goroutine per call.
+func BenchmarkCache(b *testing.B) {
+	body := strings.Repeat("x", 1024)
+	handler := fresh(body, `ETag: "1"`, "Content-Type: text/plain", "X-A: 1", "Vary: Accept-Encoding")
+	run := func(b *testing.B, h http.Handler, method string, fields ...string) {
+		r := httptest.NewRequest(method, "/page", nil)
+		for _, f := range fields {
+			name, value, _ := strings.Cut(f, ": ")
+			r.Header.Set(name, value)
+		}
+		w := &discard{h: http.Header{}}
+		h.ServeHTTP(w, r)
+		b.ReportAllocs()
+		for b.Loop() {
+			clear(w.h)
+			h.ServeHTTP(w, r)
+		}
+	}
+	b.Run("bare", func(b *testing.B) { run(b, handler, "GET") })
+	for _, kind := range []string{"mini", "server"} {
+		c := func(b *testing.B) *cached {
+			var backend *testkit.Backend
+			if kind == "mini" {
+				backend = testkit.Mini(b)
+			} else {
+				backend = testkit.Shared(b, kind)
+			}
+			client := backend.Client(b, func(o *redis.UniversalOptions) { o.ContextTimeoutEnabled = true })
+			return newCachedFor(b, client, backend.Prefix(b), nil, handler)
+		}
+		b.Run(kind+"/hit", func(b *testing.B) { run(b, c(b), "GET") })
+		b.Run(kind+"/not modified", func(b *testing.B) { run(b, c(b), "GET", `If-None-Match: "1"`) })
+		b.Run(kind+"/miss, stored", func(b *testing.B) { run(b, c(b), "GET", "Cache-Control: no-cache") })
+		b.Run(kind+"/miss, not stored", func(b *testing.B) { run(b, c(b), "HEAD", "Cookie: a=b") })
+		b.Run(kind+"/bypass", func(b *testing.B) { run(b, c(b), "GET", "Range: bytes=0-1") })
+	}
+}
+
+func BenchmarkEntry(b *testing.B) {
+	h := http.Header{"Etag": {`"1"`}, "Content-Type": {"text/plain"}, "Vary": {"A"}, "Date": {"now"}, "Content-Length": {"1024"}, "Cache-Control": {"max-age=60"}}
+	e := middleware.Entry{Status: 200, Body: strings.Repeat("x", 1024)}
+	data := string(middleware.Encode(e, h, nil))
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			middleware.Encode(e, h, nil)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		into := http.Header{}
+		b.ReportAllocs()
+		for b.Loop() {
+			clear(into)
+			_, _ = middleware.Decode(data, into)
+		}
+	})
+}

@@ -1,0 +1,233 @@
+package middleware
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/go-weir/weir/internal/rfc9111"
+)
+
+// storedResponse is a response as a Store's entry holds it.
+type storedResponse struct {
+	rules  rfc9111.Stored // ResponseTime is the Store's to know
+	fields string         // encoded, and known to be well-formed
+	lines  int            // how many values there are in fields
+	body   string
+}
+
+// storedField is a header field as it goes into an entry.
+type storedField struct {
+	values []string
+	added  bool // to what middlewares outside had set, not in its place
+}
+
+// entryVersion is the first byte of an entry. A process of another version takes
+// what it does not know for a miss.
+const entryVersion = 1
+
+var errEntry = errors.New("the entry is not a stored response of this version")
+
+const (
+	flagNoCache = 1 << iota
+	flagRevalidate
+	flagPublic
+)
+
+// encodeResponse writes
+//
+//	version, flags, status, initial age µs, lifetime µs,
+//	number of fields, { name, number of values × 2 + added, { value } },
+//	length of the body, body
+//
+// with all numbers as uvarints and strings behind their length.
+func encodeResponse(rules rfc9111.Stored, fields map[string]storedField, body []byte) []byte {
+	size := 64 + len(body)
+	for name, f := range fields {
+		size += len(name) + 4
+		for _, v := range f.values {
+			size += len(v) + 4
+		}
+	}
+	var flags byte
+	if rules.NoCache {
+		flags |= flagNoCache
+	}
+	if rules.Revalidate {
+		flags |= flagRevalidate
+	}
+	if rules.Public {
+		flags |= flagPublic
+	}
+	b := append(make([]byte, 0, size), entryVersion, flags)
+	b = binary.AppendUvarint(b, uint64(rules.Status))
+	b = binary.AppendUvarint(b, uint64(max(0, rules.InitialAge.Microseconds())))
+	b = binary.AppendUvarint(b, uint64(max(0, rules.Lifetime.Microseconds())))
+	b = binary.AppendUvarint(b, uint64(len(fields)))
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		f := fields[name]
+		n := uint64(len(f.values)) << 1
+		if f.added {
+			n |= 1
+		}
+		b = binary.AppendUvarint(appendString(b, name), n)
+		for _, v := range f.values {
+			b = appendString(b, v)
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(body)))
+	return append(b, body...)
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// decodeResponse reads what encodeResponse wrote, all of it, and allocates
+// nothing: what it believes of an entry's numbers it has seen. The result shares
+// data's memory.
+func decodeResponse(data string) (storedResponse, error) {
+	r := entryReader{rest: data}
+	if r.byte() != entryVersion {
+		return storedResponse{}, errEntry
+	}
+	flags := r.byte()
+	s := storedResponse{rules: rfc9111.Stored{
+		Status:     int(r.number(599)),
+		InitialAge: r.duration(),
+		Lifetime:   r.duration(),
+		NoCache:    flags&flagNoCache != 0,
+		Revalidate: flags&flagRevalidate != 0,
+		Public:     flags&flagPublic != 0,
+	}}
+	block := r.rest
+	for n := r.length(); n > 0 && !r.failed; n-- {
+		r.string()
+		for v := r.length() >> 1; v > 0 && !r.failed; v-- {
+			r.string()
+			s.lines++
+		}
+	}
+	s.fields = block[:len(block)-len(r.rest)]
+	s.body = r.string()
+	if r.failed || r.rest != "" || s.rules.Status < 200 {
+		return storedResponse{}, errEntry
+	}
+	return s, nil
+}
+
+// setHeader makes h, with what middlewares outside have set, the header of an
+// answer: as if the handler had run. No two answers share a slice.
+func (s *storedResponse) setHeader(h http.Header) {
+	r := entryReader{rest: s.fields}
+	lines := make([]string, 0, s.lines)
+	for n := r.length(); n > 0; n-- {
+		name := r.string()
+		count := r.length()
+		first := len(lines)
+		for range count >> 1 {
+			lines = append(lines, r.string())
+		}
+		values := slices.Clip(lines[first:])
+		if count&1 != 0 {
+			before := h[name]
+			values = append(before[:len(before):len(before)], values...)
+		}
+		h[name] = values
+	}
+}
+
+// entryReader reads an entry front to back; after a mistake it reads zeros.
+type entryReader struct {
+	rest   string
+	failed bool
+}
+
+func (r *entryReader) fail() { r.rest, r.failed = "", true }
+
+func (r *entryReader) byte() byte {
+	if r.rest == "" {
+		r.fail()
+		return 0
+	}
+	b := r.rest[0]
+	r.rest = r.rest[1:]
+	return b
+}
+
+// number reads a uvarint of at most limit.
+func (r *entryReader) number(limit uint64) uint64 {
+	var n uint64
+	for shift := 0; shift < 63; shift += 7 {
+		b := r.byte()
+		n |= uint64(b&0x7f) << shift
+		if b < 0x80 {
+			if n > limit {
+				r.fail()
+				return 0
+			}
+			return n
+		}
+	}
+	r.fail()
+	return 0
+}
+
+// length reads a number of bytes or of things that each take a byte at least:
+// there cannot be more than there is left to read. A number of values has a bit
+// more, but a field that has values has their bytes as well.
+func (r *entryReader) length() int { return int(r.number(2*uint64(len(r.rest)) + 1)) }
+
+func (r *entryReader) duration() time.Duration {
+	return time.Duration(r.number(uint64(rfc9111.MaxDelta/time.Microsecond))) * time.Microsecond
+}
+
+func (r *entryReader) string() string {
+	n := r.length()
+	if n > len(r.rest) {
+		r.fail()
+		return ""
+	}
+	s := r.rest[:n]
+	r.rest = r.rest[n:]
+	return s
+}
+
+// canonical returns a copy of a response's header under the names that the rules
+// know. net/http sends whatever key a handler puts into the map, and
+// h["set-cookie"] is a cookie as well.
+func canonical(h http.Header) http.Header {
+	out := h.Clone()
+	for name, values := range h {
+		if key := http.CanonicalHeaderKey(name); key != name {
+			delete(out, name)
+			out[key] = append(out[key], values...)
+		}
+	}
+	return out
+}
+
+// ownFields picks what the handler itself has set out of header, its response's.
+// What stands as middlewares outside had set it speaks of one request, of its
+// limit or its id; outside sets it anew before every answer, stored ones too. Of
+// a field to which the handler added lines only those are its own, and are added
+// again; a field it has set in place of theirs takes their place again. A field
+// of theirs that it removed is back when the answer is a stored one.
+func ownFields(header, outside http.Header) map[string]storedField {
+	own := make(map[string]storedField, len(header))
+	for name, values := range header {
+		before := outside[name]
+		switch n := len(before); {
+		case n > 0 && slices.Equal(values, before):
+		case n > 0 && len(values) > n && slices.Equal(values[:n], before):
+			own[name] = storedField{values: values[n:], added: true}
+		default:
+			// What outside says in Vary is true of each of its answers.
+			own[name] = storedField{values: values, added: name == "Vary"}
+		}
+	}
+	return own
+}

@@ -1,0 +1,157 @@
+package middleware_test
+
+import (
+	"encoding/binary"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-weir/weir/middleware"
+)
+
+// Whatever a handler can answer comes back as it was.
+func TestEntry_roundTrip(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	text := func(most int) string {
+		b := make([]byte, random.IntN(most))
+		for i := range b {
+			b[i] = byte(random.Uint32())
+		}
+		return string(b)
+	}
+	header := func() http.Header {
+		h := http.Header{}
+		for range random.IntN(12) {
+			values := make([]string, random.IntN(4))
+			for i := range values {
+				values[i] = text(200)
+			}
+			h["X-"+text(20)] = values
+		}
+		return h
+	}
+	for range 2000 {
+		want := middleware.Entry{
+			Status:   200 + random.IntN(400),
+			Age:      time.Duration(random.Int64N(1<<40)) * time.Microsecond,
+			Lifetime: time.Duration(random.Int64N(1<<31)) * time.Second,
+			NoCache:  random.IntN(2) == 0, Must: random.IntN(2) == 0, Public: random.IntN(2) == 0,
+			Body: text(5000),
+		}
+		sent := header()
+		data := string(middleware.Encode(want, sent, nil))
+		got := http.Header{}
+		e, err := middleware.Decode(data, got)
+		if err != nil || e != want || !maps.EqualFunc(got, sent, slices.Equal) {
+			t.Fatalf("got %+v, %v, %q; want %+v, %q", e, err, got, want, sent)
+		}
+		if data != string(middleware.Encode(want, sent, nil)) {
+			t.Fatal("the same response has two encodings")
+		}
+		// Every shorter entry is none, nor is one of another version.
+		cut := random.IntN(len(data))
+		if middleware.Check(data[:cut]) || middleware.Check(data+"x") {
+			t.Fatalf("cut at %d of %d: taken for an entry", cut, len(data))
+		}
+		if other := string(rune(middleware.EntryVersion+1)) + data[1:]; middleware.Check(other) {
+			t.Fatal("another version: taken for an entry")
+		}
+	}
+}
+
+// A header's fields against what outside had set.
+func TestEntry_ownFields(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ outside, answer, next, want http.Header }{
+		"nothing outside": {nil, http.Header{"A": {"1"}}, http.Header{}, http.Header{"A": {"1"}}},
+		"left alone":      {http.Header{"A": {"1"}}, http.Header{"A": {"1"}}, http.Header{"A": {"2"}}, http.Header{"A": {"2"}}},
+		"set":             {http.Header{"A": {"1"}}, http.Header{"A": {"x"}}, http.Header{"A": {"2"}}, http.Header{"A": {"x"}}},
+		"added":           {http.Header{"A": {"1"}}, http.Header{"A": {"1", "x"}}, http.Header{"A": {"2"}}, http.Header{"A": {"2", "x"}}},
+		"added to many":   {http.Header{"A": {"1", "2"}}, http.Header{"A": {"1", "2", "x"}}, http.Header{"A": {"3"}}, http.Header{"A": {"3", "x"}}},
+		"removed":         {http.Header{"A": {"1"}}, http.Header{}, http.Header{"A": {"2"}}, http.Header{"A": {"2"}}},
+		"emptied":         {http.Header{"A": {"1"}}, http.Header{"A": {}}, http.Header{"A": {"2"}}, http.Header{"A": {}}},
+		"new outside":     {nil, http.Header{"A": {"1"}}, http.Header{"B": {"2"}}, http.Header{"A": {"1"}, "B": {"2"}}},
+		"Vary is added":   {nil, http.Header{"Vary": {"A"}}, http.Header{"Vary": {"B"}}, http.Header{"Vary": {"B", "A"}}},
+		"Vary set":        {http.Header{"Vary": {"B"}}, http.Header{"Vary": {"A"}}, http.Header{"Vary": {"B"}}, http.Header{"Vary": {"B", "A"}}},
+	} {
+		data := middleware.Encode(middleware.Entry{Status: 200}, test.answer, test.outside)
+		if _, err := middleware.Decode(string(data), test.next); err != nil || !maps.EqualFunc(test.next, test.want, slices.Equal) {
+			t.Errorf("%s: got %q, %v; want %q", name, test.next, err, test.want)
+		}
+	}
+}
+
+// What is appended to one field of an answer gets into no other. Protected by
+// Clip in setHeader.
+func TestEntry_fieldsAreApart(t *testing.T) {
+	t.Parallel()
+	data := middleware.Encode(middleware.Entry{Status: 200}, http.Header{"A": {"1"}, "B": {"2"}, "C": {"3"}}, nil)
+	h := http.Header{}
+	if _, err := middleware.Decode(string(data), h); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"A", "B", "C"} {
+		h.Add(name, "x")
+	}
+	for name, want := range map[string]string{"A": "1", "B": "2", "C": "3"} {
+		if got := h[name]; !slices.Equal(got, []string{want, "x"}) {
+			t.Errorf("%s: got %q; want %q and \"x\"", name, got, want)
+		}
+	}
+}
+
+// A number in an entry is believed when it has been seen: no count makes memory.
+// Protected by decodeResponse reading all before setHeader makes anything.
+func TestEntry_hostileCounts(t *testing.T) { // not parallel: it counts allocations
+	head := []byte{middleware.EntryVersion, 0, 200, 1, 0, 60}
+	for name, tail := range map[string][]byte{
+		"fields":            binary.AppendUvarint(nil, 1<<62),
+		"fields, some room": append(binary.AppendUvarint(nil, 1000), make([]byte, 1500)...),
+		"values":            append([]byte{1, 1, 'A'}, append(binary.AppendUvarint(nil, 1<<40), make([]byte, 100)...)...),
+		"a value's length":  append([]byte{1, 1, 'A', 2}, binary.AppendUvarint(nil, 1<<62)...),
+		"body":              append([]byte{0}, binary.AppendUvarint(nil, 1<<62)...),
+		"endless number":    []byte(strings.Repeat("\xff", 1000)),
+	} {
+		data := string(append(slices.Clip(head), tail...))
+		if middleware.Check(data) {
+			t.Errorf("%s: taken for an entry", name)
+		}
+		if n := testing.AllocsPerRun(5, func() { middleware.Check(data) }); n > 0 {
+			t.Errorf("%s: got %v allocations; want 0", name, n)
+		}
+	}
+	for _, status := range []int{0, 1, 100, 199, 600, 999} {
+		if middleware.Check(string(middleware.Encode(middleware.Entry{Status: status}, nil, nil))) {
+			t.Errorf("status %d: taken for an entry; WriteHeader may panic", status)
+		}
+	}
+}
+
+func FuzzDecodeEntry(f *testing.F) {
+	e := middleware.Entry{Status: 200, Age: time.Second, Lifetime: time.Minute, Public: true, Body: "body"}
+	f.Add(string(middleware.Encode(e, http.Header{"A": {"1", ""}, "Vary": {"B"}, "C": nil}, http.Header{"A": {"1"}})))
+	f.Add(string(middleware.Encode(middleware.Entry{Status: 204}, nil, nil)))
+	f.Add("\x01\x00\xc8\x01\x00\x3c\xff\xff\xff\xff\xff\xff\xff\xff\x7f")
+	f.Fuzz(func(t *testing.T, data string) {
+		h := http.Header{"A": {"0"}, "Vary": {"V"}}
+		got, err := middleware.Decode(data, h)
+		if err != nil {
+			return
+		}
+		lines := 0
+		for _, values := range h {
+			lines += len(values)
+		}
+		if lines > len(data)+2 || len(got.Body) > len(data) {
+			t.Fatalf("%d lines and %d octets out of %d", lines, len(got.Body), len(data))
+		}
+		if got.Status < 200 || got.Status > 599 || got.Age < 0 || got.Lifetime < 0 {
+			t.Fatalf("got %+v", got)
+		}
+	})
+}

@@ -1,0 +1,47 @@
+// Package middleware wraps HTTP handlers: each wrapper names who is asking and
+// what is asked, leaves the decision to an engine (ratelimit, session, cache) and
+// says it in HTTP.
+//
+// # Usage
+//
+// With chi:
+//
+//	r := chi.NewRouter()
+//	r.Use(middleware.RateLimit(limiter, middleware.KeyByIP))
+//	r.Use(middleware.Session(sessions))
+//	r.With(middleware.Cache(responses)).Get("/products/{id}", showProduct)
+//
+// With net/http alone:
+//
+//	mux.Handle("/report", middleware.RateLimit(reports, middleware.KeyByIP)(report))
+//
+// # Guarantees
+//
+//   - A wrapper passes on what it does not decide: 1xx answers, Flush, Hijack,
+//     ReadFrom, trailers, HTTP/2 and http.ResponseController work inside of it.
+//   - No internal address, key or error text reaches a client. Refusals are
+//     application/problem+json (RFC 9457) with Cache-Control: no-store.
+//   - A nil engine is a panic at mount time, as it is with http.Handle; nothing
+//     else is.
+//
+// # When Redis is silent
+//
+// A request waits for at most one budget (50 ms) in all, however many wrappers it
+// passes: the first that meets the silence lets the others know. What each does
+// then is on its own page.
+//
+// # Order among middlewares
+//
+// From the outside:
+//
+//  1. recovery from panics, request ids, logging, chi's ClientIPFrom…: they know
+//     every request and its final status;
+//  2. RateLimit: refuses before anything is spent;
+//  3. Session: inside RateLimit, so that floods do not load sessions;
+//  4. Cache, per route: inside Session, it knows whether the handler looked at
+//     one, and does not store what did;
+//  5. the handler.
+//
+// Compression goes outside of Cache: it then compresses hits as well, and one
+// stored response serves all codings.
+package middleware

@@ -1,0 +1,134 @@
+package middleware
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+
+	chi "github.com/go-chi/chi/v5/middleware"
+)
+
+// KeyFunc says whom a request counts against. Requests of one key share a
+// limit. Keys may hold any bytes: Redis gets only a digest.
+//
+// A KeyFunc that cannot tell returns an error that wraps [ErrNoKey]; the request
+// is then answered 400. It never returns "": that would be one limit for
+// everybody it cannot tell apart.
+type KeyFunc func(*http.Request) (string, error)
+
+// ErrNoKey says that a request does not show what a KeyFunc looks for.
+var ErrNoKey = errors.New("middleware: the request has no key")
+
+// KeyByIP is the client's address.
+//
+// The address is that found by one of chi's ClientIPFrom… middlewares, if
+// mounted outside; else that of the peer. Behind a proxy without such a
+// middleware all clients are the proxy: mount the one that fits the deployment.
+// No forwarding header is read here, as any client can write one.
+//
+// IPv4 in IPv6 is taken for IPv4, be it mapped (::ffff:0:0/96) or translated
+// (64:ff9b::/96, RFC 6052): by /64 all of it would be one client. Zones are
+// dropped. Other IPv6 counts by /64: that much a single customer has, and could
+// use one address a request.
+//
+// A peer without an IP address, such as one on a Unix socket, has no key.
+func KeyByIP(r *http.Request) (string, error) {
+	addr := chi.GetClientIPAddr(r.Context())
+	if !addr.IsValid() {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			host = r.RemoteAddr
+		}
+		if addr, err = netip.ParseAddr(host); err != nil {
+			return "", fmt.Errorf("%w: the peer's address %q is not an IP address", ErrNoKey, r.RemoteAddr)
+		}
+	}
+	addr = addr.Unmap().WithZone("")
+	if translated.Contains(addr) {
+		ip := addr.As16()
+		addr = netip.AddrFrom4([4]byte(ip[12:]))
+	}
+	if addr.Is4() {
+		return addr.String(), nil
+	}
+	prefix, err := addr.Prefix(64)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoKey, err)
+	}
+	return prefix.String(), nil
+}
+
+// translated is how IPv4 clients look behind a translator (NAT64): RFC 6052
+// section 2.1.
+var translated = netip.MustParsePrefix("64:ff9b::/96")
+
+// KeyByHeader is the value of the named header field, such as an API key that
+// something outside has verified: a client that may choose the value freely
+// chooses its limit freely.
+//
+// A request without the field has no key, nor has one with several lines of it.
+// What verified one of them may not have seen the others: a client could put its
+// good key in the one and a new name in the other, and be somebody else each time.
+func KeyByHeader(name string) KeyFunc {
+	name = http.CanonicalHeaderKey(name)
+	return func(r *http.Request) (string, error) {
+		switch values := r.Header[name]; {
+		case len(values) > 1:
+			return "", fmt.Errorf("%w: field %s has %d lines; want one", ErrNoKey, name, len(values))
+		case len(values) == 0 || values[0] == "":
+			return "", fmt.Errorf("%w: field %s is missing", ErrNoKey, name)
+		default:
+			return values[0], nil
+		}
+	}
+}
+
+// KeyByRoute is the pattern that the request matched: "GET /users/{id}" in
+// http.ServeMux, as it was registered; "/users/{id}" in chi, whose patterns have
+// no method. It is known only to what wraps the route's handler, not to what
+// wraps the router (chi's Use); there a request has no key.
+func KeyByRoute(r *http.Request) (string, error) {
+	if r.Pattern == "" {
+		return "", fmt.Errorf("%w: no route was matched yet: wrap the route's handler", ErrNoKey)
+	}
+	return r.Pattern, nil
+}
+
+// JoinKeys counts by several keys at once, such as address and route. Different
+// lists of keys have different joined keys, whatever the keys hold.
+func JoinKeys(keys ...KeyFunc) KeyFunc {
+	if len(keys) == 0 {
+		panic("middleware.JoinKeys: no key function: all requests would share one limit")
+	}
+	for _, k := range keys {
+		if k == nil {
+			panic("middleware.JoinKeys: a key function is nil")
+		}
+	}
+	return func(r *http.Request) (string, error) {
+		parts := make([]string, len(keys))
+		for i, k := range keys {
+			var err error
+			if parts[i], err = k(r); err != nil {
+				return "", err
+			}
+			if parts[i] == "" {
+				return "", ErrNoKey
+			}
+		}
+		return join(parts), nil
+	}
+}
+
+// join puts each part behind its length, so that no part imitates a separator.
+func join(parts []string) string {
+	var b []byte
+	for _, p := range parts {
+		b = binary.AppendUvarint(b, uint64(len(p)))
+		b = append(b, p...)
+	}
+	return string(b)
+}
