@@ -1,0 +1,49 @@
+# Weir. `make` alone prints this list.
+
+GO ?= go
+# What `make test` hands to go test, besides the packages.
+TESTFLAGS ?= -shuffle=on
+# How long each fuzz target runs under `make fuzz`.
+FUZZTIME ?= 10s
+# Which benchmarks run under `make bench`, and how long each.
+BENCH ?= .
+BENCHTIME ?= 1s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## start the quickstart on localhost:8080; embedded Redis unless REDIS_URL is set
+	$(GO) run ./examples/quickstart
+
+.PHONY: test
+test: ## run all tests; those that need redis-server are skipped, loudly, without it
+	$(GO) test $(TESTFLAGS) ./...
+
+.PHONY: check
+check: ## gofmt, go vet, staticcheck, go mod tidy: all must find nothing
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'd:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "$$target in $$(dirname $$file)"; \
+			$(GO) test $$(dirname $$file) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME); \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## run the benchmarks matching BENCH (all), each for BENCHTIME (1s)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
+
+.PHONY: cover
+cover: ## measure what the tests reach; writes cover.out
+	$(GO) test -coverpkg=./middleware/...,./ratelimit/...,./session/...,./cache/...,./internal/rdb/...,./internal/respw/...,./internal/rfc9111/... -coverprofile=cover.out ./...
+	$(GO) tool cover -func=cover.out | tail -n 1
