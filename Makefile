@@ -22,6 +22,11 @@ run: ## start the quickstart on localhost:8080; embedded Redis unless REDIS_URL 
 .PHONY: test
 test: ## run all tests; those that need redis-server are skipped, loudly, without it
 	$(GO) test $(TESTFLAGS) ./...
+	@command -v redis-server >/dev/null || { \
+		echo; \
+		echo "*** NOT PROVED ON A REAL REDIS: there is no redis-server on the PATH, so every"; \
+		echo "*** test that needs one was SKIPPED. Remedy: apt-get install -y redis-server"; \
+	}
 
 .PHONY: check
 check: ## gofmt, go vet, staticcheck, go mod tidy: all must find nothing
