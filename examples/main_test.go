@@ -2,7 +2,6 @@ package examples_test
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -50,14 +49,14 @@ func binary(t *testing.T, name string) string {
 type program struct {
 	url string
 	cmd *exec.Cmd
-	log *buffer
+	log *testkit.Buffer
 }
 
 // start runs an example on a free port and waits until it listens. It ends with
 // the test.
 func start(t *testing.T, name, redisURL string, args ...string) *program {
 	t.Helper()
-	p := &program{log: &buffer{}}
+	p := &program{log: &testkit.Buffer{}}
 	p.cmd = exec.Command(binary(t, name), append([]string{"-listen", "127.0.0.1:0"}, args...)...)
 	p.cmd.Env = append(os.Environ(), "REDIS_URL="+redisURL)
 	p.cmd.Stderr = p.log
@@ -82,24 +81,6 @@ func start(t *testing.T, name, redisURL string, args ...string) *program {
 	}
 	p.url = "http://" + addr
 	return p
-}
-
-// buffer is a bytes.Buffer for two goroutines.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // visitor is a browser: it keeps cookies, Secure ones too, as browsers do for

@@ -1,14 +1,12 @@
 package middleware_test
 
 import (
-	"bytes"
 	"context"
 	"log"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/go-weir/weir/internal/testkit"
@@ -94,10 +92,10 @@ func TestSession_tokenIsNotStored(t *testing.T) {
 }
 
 // capture collects what is logged while the test runs. Not for parallel tests.
-func capture(t *testing.T) *lockedBuffer {
+func capture(t *testing.T) *testkit.Buffer {
 	t.Helper()
 	before := slog.Default()
-	b := new(lockedBuffer)
+	b := new(testkit.Buffer)
 	slog.SetDefault(slog.New(slog.NewTextHandler(b, nil)))
 	t.Cleanup(func() {
 		slog.SetDefault(before)
@@ -105,23 +103,6 @@ func capture(t *testing.T) *lockedBuffer {
 		log.SetFlags(log.LstdFlags)
 	})
 	return b
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // A record that cannot be read is a new session, not an error page for ever.

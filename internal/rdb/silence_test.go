@@ -258,4 +258,3 @@ func TestRemember_oneWaitARequest(t *testing.T) {
 		t.Error("an error that is no silence was remembered")
 	}
 }
-

@@ -1,7 +1,6 @@
 package respw_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"io"
 	"log"
@@ -11,10 +10,10 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/go-weir/weir/internal/respw"
+	"github.com/go-weir/weir/internal/testkit"
 )
 
 // A probe is a hook that takes notes.
@@ -80,9 +79,9 @@ func onEach(t *testing.T, f func(t *testing.T, proto string)) {
 }
 
 // serve starts a server on a TCP port. The buffer holds what it logs.
-func serve(t testing.TB, proto string, h http.Handler) (*httptest.Server, *lockedBuffer) {
+func serve(t testing.TB, proto string, h http.Handler) (*httptest.Server, *testkit.Buffer) {
 	t.Helper()
-	logged := new(lockedBuffer)
+	logged := new(testkit.Buffer)
 	srv := httptest.NewUnstartedServer(h)
 	srv.Config.ErrorLog = log.New(logged, "", 0)
 	srv.Config.Protocols = new(http.Protocols)
@@ -98,23 +97,6 @@ func serve(t testing.TB, proto string, h http.Handler) (*httptest.Server, *locke
 	t.Cleanup(srv.Close)
 	srv.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return srv, logged
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // An answer is what a client sees of a response.

@@ -1,10 +1,8 @@
 package demo_test
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -68,28 +66,11 @@ func TestRedis_mistakesKeepSecrets(t *testing.T) {
 	}
 }
 
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 func TestRedis_tellsOfTheConnection(t *testing.T) {
 	t.Parallel()
 	b := testkit.Server(t)
 	b.Kill()
-	var log buffer
+	var log testkit.Buffer
 	_, stop, err := demo.Redis("redis://"+b.Addrs()[0], slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
