@@ -21,8 +21,8 @@
 //     ReadFrom, trailers, HTTP/2 and http.ResponseController work inside of it.
 //   - No internal address, key or error text reaches a client. Refusals are
 //     application/problem+json (RFC 9457) with Cache-Control: no-store.
-//   - A nil engine is a panic at mount time, as it is with http.Handle; nothing
-//     else is.
+//   - A nil engine, key function or option is a panic at mount time, as a nil
+//     handler is with http.Handle; nothing else is.
 //
 // # When Redis is silent
 //
