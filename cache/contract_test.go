@@ -37,7 +37,7 @@ func newBench(t *testing.T, b *testkit.Backend, options ...cache.Option) bench {
 
 func (b bench) keep(key, names, variant, data string, ttl time.Duration) {
 	b.t.Helper()
-	if err := b.Keep(b.t.Context(), key, names, variant, []byte(data), ttl); err != nil {
+	if err := b.KeepVariant(b.t.Context(), key, cache.Variant{By: names, Name: variant, Data: []byte(data), TTL: ttl}); err != nil {
 		b.t.Fatalf("Keep(%q, %q, %q): %v", key, names, variant, err)
 	}
 }
@@ -45,7 +45,7 @@ func (b bench) keep(key, names, variant, data string, ttl time.Duration) {
 // find looks for the variant that is called value wherever there are variants.
 func (b bench) find(key, value string) (cache.Entry, bool) {
 	b.t.Helper()
-	e, ok, err := b.Find(b.t.Context(), key, variantOf(value))
+	e, ok, err := b.FindVariant(b.t.Context(), key, variantOf(value))
 	if err != nil {
 		b.t.Fatalf("Find(%q, %q): %v", key, value, err)
 	}
@@ -108,12 +108,12 @@ func testFindKeepDelete(b bench) {
 	b.keep(key, "", "", "second", time.Minute)
 	b.wants(key, "", "second")
 	b.keep("other", "", "", "\x00\xff bytes \r\n", time.Minute)
-	if err := b.Delete(b.t.Context(), key); err != nil {
+	if err := b.DropVariants(b.t.Context(), key); err != nil {
 		b.t.Fatal(err)
 	}
 	b.wants(key, "", "")
 	b.wants("other", "", "\x00\xff bytes \r\n")
-	if err := b.Delete(b.t.Context(), key); err != nil {
+	if err := b.DropVariants(b.t.Context(), key); err != nil {
 		b.t.Errorf("Delete of what is not there: got %v; want nil", err)
 	}
 	b.keep(key, "", "", "third", time.Minute)
@@ -132,7 +132,7 @@ func testVariants(b bench) {
 	if e, _ := b.find("nothing", "fr"); !e.Now.IsZero() {
 		b.t.Error("a miss with no entry: Now is set")
 	}
-	if err := b.Delete(b.t.Context(), key); err != nil {
+	if err := b.DropVariants(b.t.Context(), key); err != nil {
 		b.t.Fatal(err)
 	}
 	b.wants(key, "de", "")
@@ -333,13 +333,13 @@ func testPrivacy(b bench) {
 func testCancelled(b bench) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	cancel()
-	if _, _, err := b.Find(ctx, key, variantOf("")); err != context.Canceled {
+	if _, _, err := b.FindVariant(ctx, key, variantOf("")); err != context.Canceled {
 		b.t.Errorf("Find: got %v; want context.Canceled itself", err)
 	}
-	if err := b.Keep(ctx, key, "", "", nil, time.Minute); err != context.Canceled {
+	if err := b.KeepVariant(ctx, key, cache.Variant{TTL: time.Minute}); err != context.Canceled {
 		b.t.Errorf("Keep: got %v; want context.Canceled itself", err)
 	}
-	if err := b.Delete(ctx, key); err != context.Canceled {
+	if err := b.DropVariants(ctx, key); err != context.Canceled {
 		b.t.Errorf("Delete: got %v; want context.Canceled itself", err)
 	}
 }
@@ -356,10 +356,10 @@ func testSizes(t *testing.T, backend *testkit.Backend) {
 		t.Errorf("empty: got %q, %v", e.Data, ok)
 	}
 	for name, err := range map[string]error{
-		"a byte too long": b.Keep(t.Context(), key, "", "", []byte(big+"x"), time.Minute),
-		"no lifetime":     b.Keep(t.Context(), key, "", "", nil, 0),
-		"negative":        b.Keep(t.Context(), key, "", "", nil, -time.Second),
-		"under 1 ms":      b.Keep(t.Context(), key, "", "", nil, time.Millisecond-1),
+		"a byte too long": b.KeepVariant(t.Context(), key, cache.Variant{Data: []byte(big + "x"), TTL: time.Minute}),
+		"no lifetime":     b.KeepVariant(t.Context(), key, cache.Variant{TTL: 0}),
+		"negative":        b.KeepVariant(t.Context(), key, cache.Variant{TTL: -time.Second}),
+		"under 1 ms":      b.KeepVariant(t.Context(), key, cache.Variant{TTL: time.Millisecond - 1}),
 	} {
 		if !errors.Is(err, cache.ErrConfig) {
 			t.Errorf("%s: got %v; want ErrConfig", name, err)

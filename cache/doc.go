@@ -19,6 +19,8 @@
 //   - Every key expires, and a variant is not found past its own lifetime. An
 //     entry has at most 64 variants; the next one begins it anew.
 //   - What is larger than [WithMaxBytes] is not stored.
+//   - One prefix is one namespace: services that answer differently for the same
+//     URL, or the same key, need a [WithPrefix] of their own on a shared Redis.
 //
 // # When Redis is silent
 //
@@ -28,9 +30,13 @@
 // # Keys in Redis
 //
 //	key                     type    lifetime
-//	weir:cache:{sha256}     hash    that of the longest-lived variant
+//	weir:variants:{sha256}  hash    that of the longest-lived variant
 //
 // The digest is of the caller's key. Field "by" names what tells the variants
 // apart; "v:" and "t:" with a variant's name hold its bytes, and when it was
 // stored and ends.
+//
+// # Order among middlewares
+//
+// See middleware's page.
 package cache

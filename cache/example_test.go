@@ -28,7 +28,7 @@ func Example() {
 
 	// One page, told apart by language.
 	for language, page := range map[string]string{"en": "hello", "de": "hallo"} {
-		if err := store.Keep(ctx, "/welcome", "language", language, []byte(page), time.Minute); err != nil {
+		if err := store.KeepVariant(ctx, "/welcome", cache.Variant{By: "language", Name: language, Data: []byte(page), TTL: time.Minute}); err != nil {
 			panic(err)
 		}
 	}
@@ -38,7 +38,7 @@ func Example() {
 		}
 		return ""
 	}
-	entry, ok, err := store.Find(ctx, "/welcome", german)
+	entry, ok, err := store.FindVariant(ctx, "/welcome", german)
 	fmt.Println(entry.Data, ok, err)
 	// Output:
 	// hallo true <nil>

@@ -27,7 +27,8 @@ const (
 
 // WithTTL sets the lifetime of what comes without one: for middleware.Cache a
 // response that says nothing about its freshness, in place of the heuristic of
-// RFC 9111 section 4.2.2. From 1 ms to 366 days. Without this option such a
+// RFC 9111 section 4.2.2, and as it for the statuses 200, 203, 204, 300, 301, 308,
+// 404, 405, 410, 414 and 501, or any that says public. From 1 ms to 366 days. Without this option such a
 // response is stored only if it has a Last-Modified, for a tenth of its age.
 func WithTTL(ttl time.Duration) Option { return func(c *config) { c.ttl = &ttl } }
 

@@ -62,28 +62,28 @@ func (s *Store) TTL() time.Duration { return s.ttl }
 // MaxBytes is the size above which an entry is not stored, see WithMaxBytes.
 func (s *Store) MaxBytes() int { return s.maxBytes }
 
-// Entry is what Find found.
+// Entry is what FindVariant found.
 type Entry struct {
-	// Data is what was given to Keep.
+	// Data is what was kept.
 	Data string
-	// StoredAt and Now are the instants of Keep and of Find by Redis's clock;
+	// StoredAt and Now are the instants of KeepVariant and of FindVariant by Redis's clock;
 	// their difference is the entry's age in the store, whoever stored it.
 	// When the variant is not there, Now is set if others are.
 	StoredAt, Now time.Time
 }
 
-// Find returns the variant of key's entry that is meant by a caller for whom
+// FindVariant returns the variant of key's entry that is meant by a caller for whom
 // variant gives the variant's name; ok is false if it is not there, or past the
-// lifetime that Keep gave it.
+// lifetime it was kept for.
 //
 // variant is called with the names by which the entry's variants are told apart
-// ("" when they are not), which the Store learns from Keep. It costs one round
+// ("" when they are not), which the Store learns from KeepVariant. It costs one round
 // trip, and a second when other names are met than this process last saw.
 //
 // The error is of kind ErrUnavailable when Redis is silent, within the budget.
 // What somebody else put under the key is not found; ErrCorrupt is for replies
 // that no Redis gives to a Store.
-func (s *Store) Find(ctx context.Context, key string, variant func(names string) string) (entry Entry, ok bool, err error) {
+func (s *Store) FindVariant(ctx context.Context, key string, variant func(names string) string) (entry Entry, ok bool, err error) {
 	redisKey := s.redisKey(key)
 	names := s.names.get(redisKey)
 	for range 2 {
@@ -129,44 +129,56 @@ func parseFind(reply []any) (names string, now, storedAt time.Time, data string,
 	return "", now, storedAt, "", fmt.Errorf("%w: an entry's fields are not those of this version", ErrCorrupt)
 }
 
-// Keep stores data as the variant of key's entry, for ttl (of which 366 days
-// count). names says by what the entry's variants are told apart; when it differs
-// from what is stored, all older variants go. So they do when this is one more
-// than the 64 that an entry may have.
+// Variant is one variant of an entry, to be kept.
+type Variant struct {
+	// By says by what the entry's variants are told apart, such as the names of
+	// header fields; empty if there is only one.
+	By string
+	// Name is the variant's own among those.
+	Name string
+	// Data must not be changed afterwards: a write that took longer than the
+	// budget may still be reading it. At most MaxBytes.
+	Data []byte
+	// TTL is how long to keep it: from 1 ms; of more than 366 days those count.
+	TTL time.Duration
+}
+
+// KeepVariant stores v in key's entry. When v.By differs from what is stored, all
+// older variants go. So they do when this is one more than the 64 that an entry
+// may have.
 //
-// It is one round trip. data must not be changed afterwards: a write that took
-// longer than the budget may still be reading it. The error is of kind
-// ErrUnavailable when Redis did not confirm the write within the budget, or of
-// kind ErrConfig when ttl is under 1 ms or data is longer than MaxBytes.
-func (s *Store) Keep(ctx context.Context, key, names, variant string, data []byte, ttl time.Duration) error {
-	if ttl < minTTL {
-		return fmt.Errorf("cache: keep: %w: ttl %v: must be at least %v", ErrConfig, ttl, minTTL)
+// It is one round trip. The error is of kind ErrUnavailable when Redis did not
+// confirm the write within the budget, or of kind ErrConfig when v.TTL is under
+// 1 ms or v.Data is longer than MaxBytes.
+func (s *Store) KeepVariant(ctx context.Context, key string, v Variant) error {
+	if v.TTL < minTTL {
+		return fmt.Errorf("cache: keep: %w: TTL %v: must be at least %v", ErrConfig, v.TTL, minTTL)
 	}
-	if len(data) > s.maxBytes {
-		return fmt.Errorf("cache: keep: %w: %d bytes: must be at most %d, see WithMaxBytes", ErrConfig, len(data), s.maxBytes)
+	if len(v.Data) > s.maxBytes {
+		return fmt.Errorf("cache: keep: %w: %d bytes: must be at most %d, see WithMaxBytes", ErrConfig, len(v.Data), s.maxBytes)
 	}
 	redisKey := s.redisKey(key)
-	cmd := keepScript.Cmd(redisKey, names, variant, data, min(ttl, maxTTL).Milliseconds(), maxVariants)
+	cmd := keepScript.Cmd(redisKey, v.By, v.Name, v.Data, min(v.TTL, maxTTL).Milliseconds(), maxVariants)
 	if err := s.conn.Exec(ctx, cmd); err != nil {
 		return wrap(ctx, "keep", err)
 	}
-	s.names.put(redisKey, names)
+	s.names.put(redisKey, v.By)
 	return nil
 }
 
-// Delete removes key's entry with all its variants. The error is of kind
+// DropVariants removes key's entry with all its variants. The error is of kind
 // ErrUnavailable when Redis did not confirm it within the budget.
-func (s *Store) Delete(ctx context.Context, key string) error {
+func (s *Store) DropVariants(ctx context.Context, key string) error {
 	redisKey := s.redisKey(key)
 	if err := s.conn.Exec(ctx, rdb.NewCmd(redisKey, "unlink", redisKey).Replayable()); err != nil {
-		return wrap(ctx, "delete", err)
+		return wrap(ctx, "drop", err)
 	}
 	return nil
 }
 
 // redisKey names the hash of key's entry. Keys are often URLs, which may hold
 // personal data: only their digest reaches Redis.
-func (s *Store) redisKey(key string) string { return rdb.Key(s.prefix, "cache", rdb.Digest(key)) }
+func (s *Store) redisKey(key string) string { return rdb.Key(s.prefix, "variants", rdb.Digest(key)) }
 
 func wrap(ctx context.Context, what string, err error) error {
 	if err == ctx.Err() { // the caller's own end passes as it is

@@ -83,13 +83,13 @@ func TestNew_accepts(t *testing.T) {
 	if store.TTL() != 0 || store.MaxBytes() != 1<<20 {
 		t.Errorf("defaults: got %v, %d; want 0s, %d", store.TTL(), store.MaxBytes(), 1<<20)
 	}
-	if _, _, err := store.Find(t.Context(), key, variantOf("")); !errors.Is(err, cache.ErrUnavailable) {
+	if _, _, err := store.FindVariant(t.Context(), key, variantOf("")); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("Find while down: got %v; want ErrUnavailable", err)
 	}
-	if err := store.Keep(t.Context(), key, "", "", nil, time.Minute); !errors.Is(err, cache.ErrUnavailable) {
+	if err := store.KeepVariant(t.Context(), key, cache.Variant{TTL: time.Minute}); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("Keep while down: got %v; want ErrUnavailable", err)
 	}
-	if err := store.Delete(t.Context(), key); !errors.Is(err, cache.ErrUnavailable) {
+	if err := store.DropVariants(t.Context(), key); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("Delete while down: got %v; want ErrUnavailable", err)
 	}
 }
@@ -132,7 +132,7 @@ func TestStore_roundTrips(t *testing.T) {
 		trips("variant, known", 1, func() { r.wants(key, "de", "hallo") })
 		trips("other variant, known", 1, func() { r.wants(key, "en", "") })
 		trips("delete", 1, func() {
-			if err := w.Delete(t.Context(), key); err != nil {
+			if err := w.DropVariants(t.Context(), key); err != nil {
 				t.Error(err)
 			}
 		})
@@ -157,7 +157,7 @@ func TestStore_replay(t *testing.T) {
 	p.SwallowReply(1, "evalsha", testkit.ThenClose)
 	s.wants(key, "de", "hallo")
 	p.SwallowReply(1, "unlink", testkit.ThenClose)
-	if err := store.Delete(t.Context(), key); err != nil {
+	if err := store.DropVariants(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
 	s.wants(key, "de", "")

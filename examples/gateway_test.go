@@ -54,6 +54,35 @@ func TestGateway_cachesAndForwards(t *testing.T) {
 	}
 }
 
+// Gateways of two origins on one Redis do not serve each other's answers.
+func TestGateway_twoOrigins(t *testing.T) {
+	b := testkit.Shared(t, "server")
+	for i := range 2 {
+		want := fmt.Sprint("origin ", i)
+		o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			fmt.Fprint(w, want)
+		})
+		p := start(t, "gateway", "redis://"+b.Addrs()[0], "-origin", o.URL)
+		req, err := http.NewRequest("GET", p.url+"/"+b.Addrs()[0], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "shop.example"
+		for range 2 {
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			if string(body) != want {
+				t.Errorf("%q; want %q", body, want)
+			}
+		}
+	}
+}
+
 func TestGateway_profiles(t *testing.T) {
 	t.Parallel()
 	for profile, want := range map[string]int64{"off": 2, "safe": 2, "rfc": 1} {
@@ -238,13 +267,18 @@ func TestPrograms_mistakes(t *testing.T) {
 		name, program, redis string
 		args, want           []string
 	}{
-		{"many at once", "gateway", "",
+		{"many at once", "gateway", "zzz",
 			[]string{"-nope", "-rate", "0/2s", "-rate", "-1/1s", "-rate", "x", "-rate", "1/0s", "-origin", "foo", "-key", "zz", "-trust", "1.2.3.4", "-cache", "y", "stray"},
-			[]string{"-nope", `-rate "0/2s": N must be at least 1`, `-rate "-1/1s"`, `-rate "x": write N/WINDOW`, `-rate "1/0s": WINDOW`, `-origin "foo": no scheme`, `-key "zz": write ip`, `-trust "1.2.3.4"`, `-cache "y": write off`, `"stray"`, "-h for help"}},
+			[]string{"-nope", `-rate "0/2s": N must be at least 1`, `-rate "-1/1s"`, `-rate "x": write N/WINDOW`, `-rate "1/0s": WINDOW`, `-origin "foo": no scheme`, `-key "zz": write ip`, `-trust "1.2.3.4"`, `-cache "y": write off`, `"stray"`, "neither redis nor rediss", "-h for help"}},
+		{"origin with a password", "gateway", "", []string{"-origin", "http://u:hunter2@h:port"}, []string{"-origin: not a URL"}},
+		{"origin with a query", "gateway", "", []string{"-origin", "http://u:hunter2@h?x=1"}, []string{"has a query"}},
+		{"value of an unknown flag", "gateway", "", []string{"-nope", "3", "-origin", "http://h", "-cache", "y"}, []string{"-nope", `-cache "y"`}},
 		{"no origin", "gateway", "", nil, []string{"-origin is missing: write one such as"}},
 		{"one window twice", "gateway", "", []string{"-origin", "http://x", "-rate", "1/1s", "-rate", "2/1s"}, []string{"1 per 1s", "2 per 1s", "keep the lower"}},
 		{"redis scheme", "gateway", "http://user:hunter2@h", []string{"-origin", "http://x"}, []string{`scheme "http"`, "redis+cluster://"}},
 		{"redis garbage", "quickstart", "redis://:hunter2@[::1", nil, []string{"REDIS_URL", "redis+sentinel://"}},
+		{"redis port", "quickstart", "redis://h:99999", nil, []string{"port"}},
+		{"redis password with #", "quickstart", "redis://u:12#hunter2@h", nil, []string{"%23"}},
 		{"sentinel without a name", "quickstart", "redis+sentinel://h:1", nil, []string{"master_name"}},
 		{"unknown flag", "quickstart", "", []string{"-nope"}, []string{"-nope"}},
 		{"port in no range", "nethttp", "", []string{"-listen", "127.0.0.1:99999"}, []string{"cannot listen", "99999"}},

@@ -32,16 +32,19 @@ func WithRFCProfile() CacheOption {
 // Last-Modified (sections 3 and 4.2). Never stored are answers that say private
 // or no-store, that set a cookie, whose handler looked at its session (with
 // [Session] outside of Cache), that are cut short or longer than the store's
-// MaxBytes. Trailers are not stored. An answer goes to the client while it is
-// being kept; its first byte does not wait. A successful request of an unsafe
-// method removes what is stored for its URL (section 4.4).
+// MaxBytes. Trailers are not stored. An answer goes to the client as it is made;
+// what net/http still holds at its end (a small answer: all of it) leaves when
+// it is stored, one round trip later. A successful request of an unsafe method
+// removes what is stored for its URL (section 4.4).
 //
-// Requests are for the same resource if scheme, Host, path and query are the
-// same, octet for octet, before and after what http.StripPrefix and its like did
-// to them. Requests with a body, a Range or If-Match go to the handler.
+// Requests are for the same resource if scheme, path and query are the same, octet
+// for octet, and Host whatever its case, before and after what http.StripPrefix
+// and its like did to them. Which handler answers is no part of it: services that
+// answer the same URL differently need a cache.WithPrefix each on a shared Redis.
+// Requests with a body, a Range or If-Match go to the handler.
 //
-// Each answer has a Cache-Status field (RFC 9211): "weir; hit; ttl=42" or, say,
-// "weir; fwd=uri-miss; stored", which is said before the body is seen to be whole
+// Each answer has a Cache-Status field (RFC 9211): "weir;hit;ttl=42" or, say,
+// "weir;fwd=uri-miss;stored", which is said before the body is seen to be whole
 // and not too long. On a hit there is Age, and 304 if the client has the response
 // already. Header fields of middlewares outside are not stored, and are theirs to
 // set on a hit as well.
@@ -114,7 +117,7 @@ func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.
 func (c *responseCache) answer(w http.ResponseWriter, a *asked) bool {
 	r := a.request
 	variant := func(names string) string { return c.variant(c.vary(names), r.Header) }
-	entry, ok, err := c.store.Find(r.Context(), a.key, variant)
+	entry, ok, err := c.store.FindVariant(r.Context(), a.key, variant)
 	switch {
 	case errors.Is(err, cache.ErrCorrupt):
 		c.log.report(r.Context(), "a stored response does not decode", err)

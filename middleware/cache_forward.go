@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-weir/weir/cache"
 	"github.com/go-weir/weir/internal/rdb"
 	"github.com/go-weir/weir/internal/respw"
 	"github.com/go-weir/weir/internal/rfc9111"
@@ -120,7 +121,7 @@ func (f *forwarded) store() {
 	variant := f.cache.variant(f.vary, f.query.Header)
 	// The client has its answer: its leaving is no reason not to keep it.
 	ctx := context.WithoutCancel(f.request.Context())
-	if err := f.cache.store.Keep(ctx, f.key, names, variant, data, ttl); err != nil {
+	if err := f.cache.store.KeepVariant(ctx, f.key, cache.Variant{By: names, Name: variant, Data: data, TTL: ttl}); err != nil {
 		f.failed(ctx, "not stored", err)
 	}
 }
@@ -156,7 +157,7 @@ func (f *forwarded) invalidates(status int) bool {
 // learns of its success.
 func (f *forwarded) invalidate() {
 	ctx := context.WithoutCancel(f.request.Context())
-	if err := f.cache.store.Delete(ctx, f.key); err != nil {
+	if err := f.cache.store.DropVariants(ctx, f.key); err != nil {
 		f.failed(ctx, "not invalidated", err)
 	}
 }

@@ -21,14 +21,16 @@
 //     ReadFrom, trailers, HTTP/2 and http.ResponseController work inside of it.
 //   - No internal address, key or error text reaches a client. Refusals are
 //     application/problem+json (RFC 9457) with Cache-Control: no-store.
-//   - A nil engine, key function or option is a panic at mount time, as a nil
-//     handler is with http.Handle; nothing else is.
+//   - What can never work (a nil engine, key function, option or middleware, a
+//     field without a name) panics at mount time, as a nil handler does with
+//     http.Handle.
 //
 // # When Redis is silent
 //
-// A request waits for at most one budget (50 ms) in all, however many wrappers it
-// passes: the first that meets the silence lets the others know. What each does
-// then is on its own page.
+// A request waits in vain for at most one budget (50 ms) in all, however many
+// wrappers it passes: what the first has waited for a silent server, the others do
+// not wait again. What each does then is on its own page. While Redis is merely
+// slow, each call may take up to its budget.
 //
 // # Order among middlewares
 //

@@ -73,6 +73,9 @@ var translated = netip.MustParsePrefix("64:ff9b::/96")
 // What verified one of them may not have seen the others: a client could put its
 // good key in the one and a new name in the other, and be somebody else each time.
 func KeyByHeader(name string) KeyFunc {
+	if name == "" {
+		panic("middleware.KeyByHeader: the field has no name: write one such as X-API-Key")
+	}
 	name = http.CanonicalHeaderKey(name)
 	return func(r *http.Request) (string, error) {
 		switch values := r.Header[name]; {
@@ -88,8 +91,9 @@ func KeyByHeader(name string) KeyFunc {
 
 // KeyByRoute is the pattern that the request matched: "GET /users/{id}" in
 // http.ServeMux, as it was registered; "/users/{id}" in chi, whose patterns have
-// no method. It is known only to what wraps the route's handler, not to what
-// wraps the router (chi's Use); there a request has no key.
+// no method. It is known to what wraps the route's handler. What wraps a router
+// (chi's Use) comes before the route is matched: there a request has no key, or,
+// below another router, that one's pattern, such as "/api/*" for all of its routes.
 func KeyByRoute(r *http.Request) (string, error) {
 	if r.Pattern == "" {
 		return "", fmt.Errorf("%w: no route was matched yet: wrap the route's handler", ErrNoKey)

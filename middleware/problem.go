@@ -15,7 +15,7 @@ type Problem struct {
 	Type string `json:"type,omitempty"`
 	// Title is the kind in a few words; empty means the status's own.
 	Title string `json:"title"`
-	// Status is the answer's status code. It must be one, as for WriteHeader.
+	// Status is the answer's status code; 0 means 500.
 	Status int `json:"status"`
 	// Detail is what the client may know of this occurrence.
 	Detail string `json:"detail,omitempty"`
@@ -55,6 +55,9 @@ type refusal struct {
 }
 
 func encode(p Problem) refusal {
+	if p.Status == 0 {
+		p.Status = http.StatusInternalServerError
+	}
 	if p.Title == "" {
 		p.Title = http.StatusText(p.Status)
 	}

@@ -24,8 +24,9 @@ import (
 // at least 1 and never too early, and a body of application/problem+json. The
 // writer is not wrapped.
 //
-// When Redis is silent the limiter's stand-in decides (by default it counts
-// locally); under ratelimit.WithFailClosed the answer is 503 with Retry-After. A
+// When Redis is silent the limiter's stand-in decides: by default it counts
+// locally; under ratelimit.WithFailOpen nothing is counted, and the fields are left
+// out; under ratelimit.WithFailClosed the answer is 503 with Retry-After. A
 // request without a key is answered 400; a KeyFunc's other errors, and a server
 // that refuses the script, 500. What clients are not told is logged to
 // slog.Default, at most a line a second.
@@ -70,8 +71,11 @@ func RateLimit(limiter *ratelimit.Limiter, key KeyFunc) Middleware {
 	}
 }
 
-// announce says a verdict's numbers.
+// announce says a verdict's numbers, if it has any.
 func announce(h http.Header, result ratelimit.Result) {
+	if result.Standin != nil && result.ResetAfter == 0 {
+		return // admitted without counting
+	}
 	reset := result.At.Add(result.ResetAfter)
 	seconds := reset.Unix()
 	if reset.Nanosecond() > 0 {

@@ -18,9 +18,10 @@ import (
 // handler looked gets Vary: Cookie; one that sets or takes away the cookie gets
 // Cache-Control: no-store.
 //
-// When Redis is silent, a request that looks at its session is answered 503 with
-// Retry-After, within the manager's budget; others pass. So is one whose change
-// could not be saved: nothing of the handler's answer is sent. A change that gob
+// When Redis is silent, a request that carries a session cookie and looks at its
+// session is answered 503 with Retry-After, within the manager's budget. So is one
+// whose change could not be saved: nothing of the handler's answer is sent. Others
+// pass. A change that gob
 // cannot encode is answered 500. Failures after the header has left end the
 // connection, so that the client does not take the answer for a whole one; one
 // of them is a session begun only then, whose cookie cannot be sent any more

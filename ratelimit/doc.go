@@ -45,7 +45,7 @@
 // in 250 ms asks whether Redis is back. Meanwhile
 //
 //   - by default each process counts by itself, from an empty start, and admits
-//     the limit divided by [WithInstances]. It never admits more than that in
+//     the limit divided by [WithInstances], and at least 1. It never admits more than that in
 //     any window, and forgets an admission at most 1/16 of a window late; it
 //     knows at least 32,768 keys, then forgets those asked about longest ago;
 //   - under [WithFailOpen] everything is admitted;
@@ -65,4 +65,9 @@
 // 114 KB.
 //
 // Redis 6.2 or later is needed, and the right to run EVALSHA and EVAL.
+//
+// # Order among middlewares
+//
+// First of Weir's: a request that is refused costs nothing else. See middleware's
+// page.
 package ratelimit

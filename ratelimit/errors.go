@@ -15,6 +15,9 @@ var (
 	// Result.Standin.
 	ErrUnavailable = rdb.ErrUnavailable
 
+	// ErrCorrupt says that the script's reply is not one of Redis.
+	ErrCorrupt = rdb.ErrCorrupt
+
 	// ErrEmptyKey says that Allow was asked about nobody. All such callers would
 	// share one limit, so it is an error and not a key.
 	ErrEmptyKey = errors.New("ratelimit: empty key")

@@ -34,6 +34,9 @@ type standin func(key string, cause error) (Result, error)
 // New returns a Limiter that keeps limit, and those among options, for every
 // key. It does no I/O: it works while Redis is down.
 //
+// Limiters on one Redis with the same limits share their counts, unless they have
+// names: see [WithName].
+//
 // Its errors are of kind ErrConfig, all mistakes joined: a nil client, a limit
 // below 1, a window outside of 1 ms to 366 days, two limits of one window, a
 // budget outside of 1 ms to 30 s, options that exclude each other.
@@ -66,12 +69,14 @@ func (l *Limiter) Limits() []Limit { return slices.Clone(l.limits) }
 // Result is a verdict. Its numbers speak of one limit: on a denial the one that
 // keeps the request out longest, else the one with the least room.
 type Result struct {
-	// Allowed says that the request may happen; it has then been counted.
+	// Allowed says that the request may happen; it has then been counted, but
+	// not under WithFailOpen while Redis is silent.
 	Allowed bool
 	// Limit is the limit the other numbers are about.
 	Limit Limit
 	// Remaining is how many more requests the limit admits now, never below 0.
-	// When Standin is set it speaks of this process's part of the limit.
+	// When Standin is set it speaks of this process's part of the limit; under
+	// WithFailOpen it is the whole limit, and ResetAfter 0.
 	Remaining int
 	// ResetAfter is the time until Remaining grows: the oldest counted request
 	// leaves the window. It is 0 when none is counted.
@@ -96,7 +101,8 @@ type Result struct {
 // WithTimeout). When Redis is silent the stand-in decides, by default a local
 // count, and Result.Standin says so; under WithFailClosed the error is of kind
 // ErrUnavailable. Other errors: ErrEmptyKey; ctx.Err() when ctx ends first; a
-// refusal by the server (NOPERM, NOAUTH). A reply lost on the way is asked for
+// refusal by the server (NOPERM, NOAUTH); ErrCorrupt, should the server not answer
+// the script as Redis does. A reply lost on the way is asked for
 // again and does not count twice.
 func (l *Limiter) Allow(ctx context.Context, key string) (Result, error) {
 	if key == "" {

@@ -45,8 +45,8 @@
 //
 // # When Redis is silent
 //
-// Requests without a session cookie, and those that do not look, pass. Others
-// are answered 503 with Retry-After within the budget (50 ms, [WithTimeout]),
+// A request passes that does not look at its session, or carries no session cookie
+// and changes nothing. Others are answered 503 with Retry-After within the budget (50 ms, [WithTimeout]),
 // and at once when the breaker is open. No visitor is taken for an anonymous
 // one and no cookie is cleared. The handler is left by a panic, as scs's methods
 // return no error; a goroutine of its own should not be the first to look, as

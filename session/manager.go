@@ -16,6 +16,11 @@ import (
 // embedded manager's fields are set by New: changing them afterwards is a data
 // race, and setting its IdleTimeout makes each look at a session a write.
 //
+// When Redis is silent, a look at a session that cannot be loaded leaves the
+// handler by a panic, which middleware.Session answers with 503. A goroutine that
+// the handler started must not be the first to look: its panic would end the
+// process.
+//
 // It is safe for concurrent use, starts no goroutine and needs no Close.
 type Manager struct {
 	*scs.SessionManager
@@ -33,6 +38,9 @@ type Manager struct {
 // with Path=/ and no Domain, and goes when the browser closes unless RememberMe
 // was called; its token has 256 random bits, of which Redis holds the SHA-256.
 //
+// Several managers on one Redis, such as one for users and one for staff, need a
+// [WithPrefix] each: a token of one is otherwise good for the other.
+//
 // Its errors are of kind ErrConfig, all mistakes joined.
 func New(client redis.UniversalClient, options ...Option) (*Manager, error) {
 	cfg, mistakes := configure(options)
@@ -40,7 +48,7 @@ func New(client redis.UniversalClient, options ...Option) (*Manager, error) {
 	if err := rdb.Misconfigured("session.New", append(mistakes, err)...); err != nil {
 		return nil, err
 	}
-	m := &Manager{SessionManager: newManager(), store: &Store{conn: conn, idle: cfg.idle}}
+	m := &Manager{SessionManager: newManager(), store: &Store{conn: conn, prefix: cfg.prefix, idle: cfg.idle}}
 	m.SessionManager.Store = m.store
 	m.Codec = codec{}
 	m.Lifetime = cfg.lifetime

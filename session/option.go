@@ -18,13 +18,14 @@ type config struct {
 	idle     time.Duration
 	idleSet  bool
 	budget   time.Duration
+	prefix   string
 	name     string
 	sameSite http.SameSite
 	insecure bool
 }
 
 // WithLifetime sets the absolute timeout: a session ends that long after it
-// began, however much it is used. The default is 24 h; at least 1 s.
+// began, however much it is used. The default is 24 h; from 1 s to 366 days.
 func WithLifetime(d time.Duration) Option { return func(c *config) { c.lifetime = d } }
 
 // WithIdleTimeout sets how long a session lives without being looked at. The
@@ -34,6 +35,11 @@ func WithLifetime(d time.Duration) Option { return func(c *config) { c.lifetime 
 func WithIdleTimeout(d time.Duration) Option {
 	return func(c *config) { c.idle, c.idleSet = d, true }
 }
+
+// WithPrefix sets how every key in Redis begins; the default is "scs:session", that
+// of scs/redisstore. It may hold letters, digits, "-_." and single colons.
+// Managers of one prefix take each other's tokens.
+func WithPrefix(prefix string) Option { return func(c *config) { c.prefix = prefix } }
 
 // WithTimeout sets the budget of one call to Redis; the default is 50 ms; from
 // 1 ms to 30 s.
@@ -51,14 +57,18 @@ func WithSameSite(s http.SameSite) Option { return func(c *config) { c.sameSite 
 
 // WithInsecureCookie sends the cookie over plain HTTP too, without Secure and
 // without the __Host- name: whoever listens on the network can take over the
-// session. It is for development on a machine that is not called localhost;
-// browsers and curl accept Secure cookies from http://localhost.
+// session. It is for development on a machine that is not called localhost, or
+// with a browser that refuses Secure cookies even there; Chrome, Firefox and curl
+// since 7.79 accept them from http://localhost.
 func WithInsecureCookie() Option { return func(c *config) { c.insecure = true } }
+
+const maxLifetime = 366 * 24 * time.Hour
 
 func configure(options []Option) (*config, []error) {
 	c := &config{
 		lifetime: 24 * time.Hour,
 		budget:   rdb.DefaultBudget,
+		prefix:   defaultPrefix,
 		sameSite: http.SameSiteLaxMode,
 	}
 	var mistakes []error
@@ -69,8 +79,11 @@ func configure(options []Option) (*config, []error) {
 		}
 		o(c)
 	}
-	if c.lifetime < time.Second {
-		mistakes = append(mistakes, fmt.Errorf("WithLifetime(%v): must be at least 1s; leave it out for 24h", c.lifetime))
+	if c.lifetime < time.Second || c.lifetime > maxLifetime {
+		mistakes = append(mistakes, fmt.Errorf("WithLifetime(%v): must be at least 1s and at most %v; leave it out for 24h", c.lifetime, maxLifetime))
+	}
+	if !rdb.ValidPrefix(c.prefix) {
+		mistakes = append(mistakes, fmt.Errorf("WithPrefix(%q): use letters, digits, \"-_.\" and single colons", c.prefix))
 	}
 	switch {
 	case !c.idleSet:

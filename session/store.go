@@ -8,10 +8,10 @@ import (
 	"github.com/go-weir/weir/internal/rdb"
 )
 
-// keyPrefix is that of scs/redisstore and scs/goredisstore, whose sessions a
+// defaultPrefix is that of scs/redisstore and scs/goredisstore, whose sessions a
 // Store reads and which read a Store's: the value is the codec's bytes as they
 // are.
-const keyPrefix = "scs:session:"
+const defaultPrefix = "scs:session"
 
 // Store keeps sessions for scs: it is an scs.Store and scs.CtxStore on the
 // injected client.
@@ -22,11 +22,12 @@ const keyPrefix = "scs:session:"
 //
 // What it calls a token is the name scs gives it for the token: its SHA-256.
 type Store struct {
-	conn *rdb.Conn
-	idle time.Duration
+	conn   *rdb.Conn
+	prefix string
+	idle   time.Duration
 }
 
-func key(token string) string { return keyPrefix + token }
+func (s *Store) key(token string) string { return s.prefix + ":" + token }
 
 // FindCtx returns the data stored for token; found is false when there is none.
 // It is one round trip. A key of another type is ErrCorrupt.
@@ -35,8 +36,8 @@ func (s *Store) FindCtx(ctx context.Context, token string) (data []byte, found b
 	if l != nil && l.again != nil {
 		return l.again, true, nil
 	}
-	get := rdb.NewCmd(key(token), "get", key(token)).Replayable()
-	ttl := rdb.NewCmd(key(token), "pttl", key(token)).Replayable()
+	get := rdb.NewCmd(s.key(token), "get", s.key(token)).Replayable()
+	ttl := rdb.NewCmd(s.key(token), "pttl", s.key(token)).Replayable()
 	if err := s.conn.Exec(ctx, get, ttl); err != nil {
 		return nil, false, s.fail(ctx, "find", err)
 	}
@@ -62,14 +63,14 @@ func (s *Store) CommitCtx(ctx context.Context, token string, data []byte, expiry
 		}
 		return errEnded
 	}
-	args := []any{"set", key(token), data, "px", left.Milliseconds()}
+	args := []any{"set", s.key(token), data, "px", left.Milliseconds()}
 	known := v != nil && v.record.is(token)
 	if known {
 		// XX is what keeps an ended session dead: without it a request that was
 		// under way during a logout would write the session back.
 		args = append(args, "xx")
 	}
-	cmd := rdb.NewCmd(key(token), args...).Replayable()
+	cmd := rdb.NewCmd(s.key(token), args...).Replayable()
 	if err := s.conn.Exec(ctx, cmd); err != nil {
 		return s.fail(ctx, "commit", err)
 	}
@@ -88,7 +89,7 @@ func (s *Store) DeleteCtx(ctx context.Context, token string) error {
 	if s.visitOf(ctx) != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	if err := s.conn.Exec(ctx, rdb.NewCmd(key(token), "del", key(token)).Replayable()); err != nil {
+	if err := s.conn.Exec(ctx, rdb.NewCmd(s.key(token), "del", s.key(token)).Replayable()); err != nil {
 		return s.fail(ctx, "delete", err)
 	}
 	return nil
@@ -97,7 +98,7 @@ func (s *Store) DeleteCtx(ctx context.Context, token string) error {
 // touch sets the time that a session has left. It cannot bring one back:
 // PEXPIRE does nothing where there is no key.
 func (s *Store) touch(ctx context.Context, token string, left time.Duration) error {
-	cmd := rdb.NewCmd(key(token), "pexpire", key(token), left.Milliseconds()).Replayable()
+	cmd := rdb.NewCmd(s.key(token), "pexpire", s.key(token), left.Milliseconds()).Replayable()
 	if err := s.conn.Exec(ctx, cmd); err != nil {
 		return s.fail(ctx, "touch", err)
 	}

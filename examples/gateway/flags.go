@@ -29,13 +29,14 @@ type config struct {
 
 const usage = `usage: gateway -origin URL [flags]
 
-A caching, rate-limiting reverse proxy in front of any HTTP origin. Several
-gateways on one Redis share limits and cache.
+A caching, rate-limiting reverse proxy in front of any HTTP origin. Gateways on
+one Redis share limits, and those of one origin share the cache.
 
 `
 
 // parseFlags reads the command line. The error has every mistake in it, each with
-// its flag and what to write instead; it is flag.ErrHelp if help was asked for.
+// its flag and what to write instead; the config has what was right. The error is
+// flag.ErrHelp if help was asked for.
 func parseFlags(args []string, redisURL string, out io.Writer) (*config, error) {
 	cfg := &config{key: middleware.KeyByIP}
 	var mistakes []error
@@ -50,6 +51,7 @@ func parseFlags(args []string, redisURL string, out io.Writer) (*config, error) 
 		limit, err := parseRate(s)
 		if err != nil {
 			mistakes = append(mistakes, err)
+			return nil
 		}
 		cfg.rates = append(cfg.rates, limit)
 		return nil
@@ -94,8 +96,8 @@ func parseFlags(args []string, redisURL string, out io.Writer) (*config, error) 
 			mistake("argument %q: the gateway takes flags only", fs.Arg(0))
 		}
 		rest = fs.Args()
-		if err == nil && fs.NArg() > 0 {
-			rest = fs.Args()[1:]
+		if fs.NArg() > 0 && (err == nil || !strings.HasPrefix(rest[0], "-")) {
+			rest = rest[1:] // the argument, or the value of the unknown flag
 		}
 		if len(rest) == 0 {
 			break
@@ -109,10 +111,7 @@ func parseFlags(args []string, redisURL string, out io.Writer) (*config, error) 
 	if cfg.cache != "off" && cfg.cache != "rfc" && cfg.cache != "safe" {
 		mistake("-cache %q: write off, rfc or safe", cfg.cache)
 	}
-	if len(mistakes) > 0 {
-		return nil, errors.Join(mistakes...)
-	}
-	return cfg, nil
+	return cfg, errors.Join(mistakes...)
 }
 
 func parseOrigin(s string) (*url.URL, error) {
@@ -123,11 +122,13 @@ func parseOrigin(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("-origin %q: not a URL: %s", s, remedy)
+		return nil, errors.New("-origin: not a URL: " + remedy) // it may hold a password
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("-origin %q: has a query or a fragment: %s", u.Redacted(), remedy)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("-origin %q: no scheme http or https: %s", s, remedy)
+		return nil, fmt.Errorf("-origin %q: no scheme http or https: %s", u.Redacted(), remedy)
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("-origin %q: no host: %s", s, remedy)
+		return nil, fmt.Errorf("-origin %q: no host: %s", u.Redacted(), remedy)
 	}
 	return u, nil
 }

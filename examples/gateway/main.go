@@ -2,10 +2,11 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
-	"log"
 	"log/slog"
 	"net/http"
 	"os"
@@ -20,52 +21,63 @@ import (
 	"github.com/go-weir/weir/ratelimit"
 )
 
-func main() {
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run is the program; it returns its exit code.
+func run(args []string) int {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	cfg, err := parseFlags(os.Args[1:], os.Getenv("REDIS_URL"), os.Stderr)
+	cfg, err := parseFlags(args, os.Getenv("REDIS_URL"), os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
-		return
+		return 0
+	}
+	// None of this asks Redis for anything: all mistakes come at once.
+	rdb, stop, redisErr := demo.Redis(cfg.redis, slog.Default())
+	var limiter *ratelimit.Limiter
+	var limitErr error
+	if redisErr == nil {
+		defer stop()
+		limiter, limitErr = newLimiter(cfg, rdb)
+	}
+	if err := errors.Join(err, redisErr, limitErr); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\nrun with -h for help\n", err)
+		return 2
+	}
+	handler, err := newGateway(cfg, rdb, limiter)
+	if err == nil {
+		err = demo.Serve(cfg.listen, handler)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		fmt.Fprintln(os.Stderr, "run with -h for help")
-		os.Exit(2)
+		return 1
 	}
-	rdb, stop, err := demo.Redis(cfg.redis, slog.Default())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
+	return 0
+}
+
+// newLimiter keeps the limits of -rate; it is nil if there are none.
+func newLimiter(cfg *config, rdb redis.UniversalClient) (*ratelimit.Limiter, error) {
+	if len(cfg.rates) == 0 {
+		return nil, nil
 	}
-	defer stop()
-	handler, err := newGateway(cfg, rdb)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
+	var tiers []ratelimit.Option
+	for _, more := range cfg.rates[1:] {
+		tiers = append(tiers, more)
 	}
-	if err := demo.Serve(cfg.listen, handler); err != nil {
-		log.Fatal(err)
-	}
+	return ratelimit.New(rdb, cfg.rates[0], tiers...)
 }
 
 // newGateway puts what cfg asks for in front of the origin.
-func newGateway(cfg *config, rdb redis.UniversalClient) (http.Handler, error) {
+func newGateway(cfg *config, rdb redis.UniversalClient, limiter *ratelimit.Limiter) (http.Handler, error) {
 	var chain []middleware.Middleware
 	if len(cfg.trust) > 0 {
 		chain = append(chain, chimw.ClientIPFromXFF(cfg.trust...))
 	}
-	if len(cfg.rates) > 0 {
-		var tiers []ratelimit.Option
-		for _, more := range cfg.rates[1:] {
-			tiers = append(tiers, more)
-		}
-		limiter, err := ratelimit.New(rdb, cfg.rates[0], tiers...)
-		if err != nil {
-			return nil, err
-		}
+	if limiter != nil {
 		chain = append(chain, middleware.RateLimit(limiter, cfg.key))
 	}
 	if cfg.cache != "off" {
-		store, err := cache.New(rdb)
+		// Gateways of one origin share responses; those of another must not.
+		origin := sha256.Sum256([]byte(cfg.origin.String()))
+		store, err := cache.New(rdb, cache.WithPrefix("weir:"+hex.EncodeToString(origin[:8])))
 		if err != nil {
 			return nil, err
 		}

@@ -111,27 +111,34 @@ func (c *Conn) execEach(ctx context.Context, cmds []*Cmd) {
 
 // exec runs commands that share a breaker.
 func (c *Conn) exec(parent context.Context, b *breaker, cmds []*Cmd) {
-	if rememberedSilent(parent, b) {
+	budget := left(parent, b, c.budget)
+	if budget <= 0 {
 		_ = fail(cmds, &unavailable{breaker: b, cause: errSilent})
 		return
 	}
-	leave, ok := b.admit(now(), c.budget)
+	begun := now()
+	leave, ok := b.admit(begun, budget)
 	if !ok {
 		_ = fail(cmds, &unavailable{breaker: b, cause: errBreakerOpen})
 		return
 	}
-	ctx, cancel := context.WithTimeout(parent, c.budget)
+	ctx, cancel := context.WithTimeout(parent, budget)
 	defer cancel()
 	if again := c.run(ctx, parent, b, cmds, false); len(again) > 0 {
 		c.run(ctx, parent, b, again, true)
 	}
-	o := overall(cmds)
-	if o == silent && c.budget < DefaultBudget && ctx.Err() != nil {
+	o, end := overall(cmds), now()
+	for _, cmd := range cmds {
+		if u, ok := cmd.err.(*unavailable); ok {
+			u.took = time.Duration(end - begun)
+		}
+	}
+	if o == silent && budget < DefaultBudget && ctx.Err() != nil {
 		// Too little time is no silence: other engines on the client may well
 		// have the time that this one lacks.
 		o = abandoned
 	}
-	b.report(now(), leave, o)
+	b.report(end, leave, o)
 	if o == answered && c.core.cluster != nil && !c.core.loaded.Load() {
 		c.core.loaded.Store(true)
 	}

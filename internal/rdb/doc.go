@@ -12,8 +12,8 @@
 //     shared by all engines on it, and on a Cluster one per master, so that a
 //     dead one does not silence the rest. (An *AutoPipeliner or Ring over several
 //     servers has one for all.)
-//   - Once per request. A request that waited for a silent Redis does not wait
-//     again, however many engines it passes. See [Remember].
+//   - Once per request. What a request has waited for a silent Redis it does not
+//     wait again, however many engines it passes. See [Remember].
 //   - Key names. All are built by [Key]; text from users never reaches a key
 //     unescaped, and every key of one script shares its hash tag.
 //   - Scripts. EVALSHA, then EVAL when Redis says NOSCRIPT. See [Script].

@@ -35,6 +35,7 @@ var (
 // [Remember] can keep the rest of the request from asking that server again.
 type unavailable struct {
 	breaker *breaker
+	took    time.Duration // how long the call waited in vain
 	cause   error
 }
 

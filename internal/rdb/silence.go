@@ -5,17 +5,20 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 )
 
-// Memory is what one HTTP request remembers of Redis: which servers were silent.
-// Calls under a context that carries it fail at once for those, so that a
-// request through several engines waits for at most one budget a server.
+// Memory is what one HTTP request remembers of Redis: which servers were silent,
+// and how long it has waited for them. Calls under a context that carries it fail
+// at once for those servers, and for others have that much less time, so that a
+// request through several engines waits in vain for at most one budget in all.
 //
 // Its zero value remembers nothing. It is safe for concurrent use. A context of
 // one's own carries a Memory by answering [MemoryKey].
 type Memory struct {
 	mu     sync.Mutex
 	silent []*breaker
+	waited time.Duration
 }
 
 type memoryKey struct{}
@@ -40,18 +43,22 @@ func Remember(ctx context.Context, err error) context.Context {
 	defer m.mu.Unlock()
 	if !slices.Contains(m.silent, u.breaker) {
 		m.silent = append(m.silent, u.breaker)
+		m.waited += u.took
 	}
 	return ctx
 }
 
-// rememberedSilent reports whether ctx's request has already met the silence of
-// b's server.
-func rememberedSilent(ctx context.Context, b *breaker) bool {
+// left is what ctx's request has left of budget for b's server: nothing if it has
+// met that server's silence.
+func left(ctx context.Context, b *breaker, budget time.Duration) time.Duration {
 	m, ok := ctx.Value(memoryKey{}).(*Memory)
 	if !ok {
-		return false
+		return budget
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Contains(m.silent, b)
+	if slices.Contains(m.silent, b) {
+		return 0
+	}
+	return budget - m.waited
 }

@@ -234,6 +234,36 @@ func TestExec_oneRoundTripAMaster(t *testing.T) {
 	}
 }
 
+// Silent masters of a cluster cost a request one budget in all, not one each. Red
+// when left does not take off what the request has waited.
+func TestRemember_oneBudgetForAllMasters(t *testing.T) {
+	t.Parallel()
+	const budget = 400 * time.Millisecond
+	b := testkit.Cluster3(t)
+	conn := open(t, b.Client(t), budget)
+	keys := make(map[int64]string) // a key of each third of the slots
+	asking := b.Client(t)
+	for i := 0; len(keys) < 3; i++ {
+		key := rdb.Key("waits", "k", fmt.Sprint(i))
+		keys[asking.ClusterKeySlot(t.Context(), key).Val()*3/16384] = key
+	}
+	for _, key := range keys {
+		testkit.Eventually(t, "the first answer", func() bool { return conn.Exec(t.Context(), rdb.NewCmd(key, "get", key)) == nil })
+	}
+	b.Pause()
+	ctx, begun := t.Context(), time.Now()
+	for _, key := range keys {
+		err := conn.Exec(ctx, rdb.NewCmd(key, "get", key))
+		if !errors.Is(err, rdb.ErrUnavailable) {
+			t.Errorf("%v; want ErrUnavailable", err)
+		}
+		ctx = rdb.Remember(ctx, err)
+	}
+	if took := time.Since(begun); took > 2*budget {
+		t.Errorf("three silent masters took %v; want one budget of %v", took, budget)
+	}
+}
+
 func TestRemember_oneWaitARequest(t *testing.T) {
 	t.Parallel()
 	hung := redis.NewClient(&redis.Options{Addr: testkit.HungServer(t)})

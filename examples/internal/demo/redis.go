@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,11 +58,11 @@ func Redis(rawURL string, log *slog.Logger) (client redis.UniversalClient, stop 
 func parse(rawURL string) (redis.UniversalClient, string, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		var parseErr *url.Error
-		if errors.As(err, &parseErr) {
-			err = parseErr.Err // without the URL
-		}
-		return nil, "", err
+		// The reason url.Parse gives quotes a part, and that may be a password's.
+		return nil, "", errors.New("it is not a URL; in a password write # as %23, / as %2F, ? as %3F and @ as %40")
+	}
+	if u.Fragment != "" {
+		return nil, "", errors.New("it has a #; in a password write that as %23")
 	}
 	scheme, kind, _ := strings.Cut(u.Scheme, "+")
 	if scheme != "redis" && scheme != "rediss" {
@@ -69,6 +70,11 @@ func parse(rawURL string) (redis.UniversalClient, string, error) {
 	}
 	if u.Hostname() == "" {
 		return nil, "", errors.New("it names no host")
+	}
+	if port := u.Port(); port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return nil, "", errors.New("its port is not a number up to 65535")
+		}
 	}
 	// go-redis's own forms mark a Cluster by addr and Sentinel by master_name.
 	if kind == "" && u.Query().Has("master_name") {
@@ -114,7 +120,7 @@ const (
 // connects by itself; this only makes it visible, and in the log alone.
 func watch(ctx context.Context, client redis.UniversalClient, log *slog.Logger) {
 	var reached, ever bool
-	var since time.Time
+	var last time.Time // when it last answered
 	retry := minRetry
 	for attempt := 1; ; attempt++ {
 		err := ping(ctx, client)
@@ -126,15 +132,15 @@ func watch(ctx context.Context, client redis.UniversalClient, log *slog.Logger) 
 		case err == nil && !ever:
 			log.Info("redis: connected", "attempts", attempt)
 		case err == nil && !reached:
-			log.Info("redis: reconnected", "away", time.Since(since).Round(time.Millisecond), "attempts", attempt)
+			log.Info("redis: reconnected", "away", time.Since(last).Round(time.Millisecond), "attempts", attempt)
 		case err != nil && reached:
 			log.Warn("redis: lost", "err", err)
-			since, attempt = time.Now(), 0
+			attempt = 0
 		case err != nil && attempt == 1:
 			log.Warn("redis: not reached yet; trying on", "err", err)
 		}
 		if reached = err == nil; reached {
-			ever, retry = true, minRetry
+			ever, retry, last = true, minRetry, time.Now()
 		} else {
 			wait, retry = retry, min(2*retry, maxRetry)
 		}
