@@ -32,6 +32,10 @@
 // not wait again. What each does then is on its own page. While Redis is merely
 // slow, each call may take up to its budget.
 //
+// # Keys in Redis
+//
+// Those of the engines, see their pages.
+//
 // # Order among middlewares
 //
 // From the outside:
