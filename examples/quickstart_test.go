@@ -98,8 +98,18 @@ func TestQuickstart_redisTakenAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs redis-server")
 	}
-	b := testkit.Server(t)
-	p := start(t, "quickstart", "redis://"+b.Addrs()[0])
+	t.Run("server", func(t *testing.T) {
+		b := testkit.Server(t)
+		testTakenAway(t, b, "redis://"+b.Addrs()[0])
+	})
+	t.Run("cluster of three", func(t *testing.T) {
+		b := testkit.Cluster3(t)
+		testTakenAway(t, b, "redis+cluster://"+b.Addrs()[0])
+	})
+}
+
+func testTakenAway(t *testing.T, b *testkit.Backend, redisURL string) {
+	p := start(t, "quickstart", redisURL)
 	product := p.url + "/products/7"
 	healthy := func() bool {
 		v := newVisitor(t)
