@@ -285,3 +285,13 @@ func FuzzKeyByIP(f *testing.F) {
 		}
 	})
 }
+
+func TestKeyByHeader_withoutAName(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic: every request would be without a key")
+		}
+	}()
+	middleware.KeyByHeader("")
+}

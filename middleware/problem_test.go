@@ -81,3 +81,12 @@ func TestWriteProblem_replacesAnotherAnswer(t *testing.T) {
 		t.Errorf("fields %s; want Date and those above", strings.Join(names, ", "))
 	}
 }
+
+func TestWriteProblem_withoutAStatus(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	middleware.WriteProblem(w, middleware.Problem{}, 0)
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), `"status":500`) {
+		t.Errorf("%d %s; want 500", w.Code, w.Body)
+	}
+}

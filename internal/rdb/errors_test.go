@@ -145,7 +145,7 @@ func TestExec_slowCredentials(t *testing.T) {
 	client := redis.NewClient(&redis.Options{
 		Addr:                  testkit.Mini(t).Addrs()[0],
 		ContextTimeoutEnabled: true,
-		CredentialsProvider:   func() (string, string) {
+		CredentialsProvider: func() (string, string) {
 			select {
 			case <-release:
 			case <-time.After(forgotten):
