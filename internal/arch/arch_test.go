@@ -128,6 +128,10 @@ func sources(t *testing.T) []file {
 			if base := path.Base(rel); rel != "." && (strings.HasPrefix(base, ".") || base == "testdata") {
 				return filepath.SkipDir
 			}
+			// A module of its own has its own rules: internal/bench.
+			if _, err := os.Stat(filepath.Join(p, "go.mod")); rel != "." && err == nil {
+				return filepath.SkipDir
+			}
 			return nil
 		}
 		if !strings.HasSuffix(rel, ".go") || strings.HasSuffix(rel, "_test.go") {

@@ -32,6 +32,8 @@ type breaker struct {
 	// closedAt is when an answer last closed it: what was sent before and is
 	// still silent says nothing about the server that came back.
 	closedAt atomic.Int64
+
+	lane lane // the calls to the server
 }
 
 // pass is the leave to make one call.

@@ -2,6 +2,7 @@ package rdb
 
 import (
 	"context"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -12,6 +13,7 @@ type Cmd struct {
 	args   []any
 	script *Script
 	replay bool
+	again  any // unless nil, one more argument of the second run
 
 	val any
 	err error
@@ -28,6 +30,15 @@ func NewCmd(key string, args ...any) *Cmd { return &Cmd{key: key, args: args} }
 // again where nobody else writes the key meanwhile. It returns c.
 func (c *Cmd) Replayable() *Cmd {
 	c.replay = true
+	return c
+}
+
+// Again has arg added to the arguments when the command is sent a second time,
+// because its connection broke and nobody knows whether it ran. A script may then
+// look for traces of its first run, which costs the usual case nothing. It
+// returns c.
+func (c *Cmd) Again(arg any) *Cmd {
+	c.again = arg
 	return c
 }
 
@@ -64,11 +75,16 @@ type once struct{ *redis.Cmd }
 func (once) NoRetry() bool { return true }
 
 // wire makes what goes to go-redis. It is new for each attempt: an attempt left
-// behind may still write to its own. byText sends a script by EVAL.
-func (c *Cmd) wire(ctx context.Context, byText bool) once {
+// behind may still write to its own. second says that it is the second one: a
+// script that the server did not know is then sent by EVAL.
+func (c *Cmd) wire(ctx context.Context, second bool) once {
 	args := c.args
-	if byText {
+	switch {
+	case !second:
+	case isNoScript(c.err):
 		args = append([]any{"eval", c.script.text}, c.args[2:]...)
+	case c.again != nil:
+		args = append(slices.Clip(args), c.again)
 	}
 	cmd := redis.NewCmd(ctx, args...)
 	// Or a ClusterClient asks for COMMAND first, under a lock and a context of

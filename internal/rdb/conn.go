@@ -77,11 +77,37 @@ func (c *Conn) Exec(ctx context.Context, cmds ...*Cmd) error {
 	case len(cmds) == 0:
 		return nil
 	case len(cmds) == 1 || c.core.cluster == nil:
-		c.exec(ctx, c.core.breakerOf(ctx, cmds[0].key), cmds)
+		c.exec(ctx, c.core.breakerOf(ctx, cmds[0].key), cmds, false)
 	default:
 		c.execEach(ctx, cmds)
 	}
 	return firstError(cmds)
+}
+
+// Transact sends cmds together as one transaction (MULTI … EXEC), in one round
+// trip: they run in their order, with nobody else's between them. Their keys must
+// share a hash tag: see [Key]. None is sent a second time, whatever breaks. The
+// errors are those of [Conn.Exec].
+func (c *Conn) Transact(ctx context.Context, cmds ...*Cmd) error {
+	if err := ctx.Err(); err != nil {
+		return fail(cmds, err)
+	}
+	c.exec(ctx, c.core.breakerOf(ctx, cmds[0].key), cmds, true)
+	return firstError(cmds)
+}
+
+// Refuses returns the error with which Exec would fail at once on key, because its
+// server is known to be silent and no probe is due; else nil. It lets callers do
+// without preparing a command.
+func (c *Conn) Refuses(ctx context.Context, key string) error {
+	b := c.core.breakerOf(ctx, key)
+	switch {
+	case b.retryAt.Load() > now():
+		return &unavailable{breaker: b, cause: errBreakerOpen}
+	case left(ctx, b, c.budget) <= 0:
+		return &unavailable{breaker: b, cause: errSilent}
+	}
+	return nil
 }
 
 // execEach runs the commands of each breaker beside those of the others.
@@ -95,7 +121,7 @@ func (c *Conn) execEach(ctx context.Context, cmds []*Cmd) {
 	for b, group := range groups {
 		go func() {
 			defer func() { panics <- recover() }()
-			c.exec(ctx, b, group)
+			c.exec(ctx, b, group, false)
 		}()
 	}
 	var first any
@@ -110,7 +136,7 @@ func (c *Conn) execEach(ctx context.Context, cmds []*Cmd) {
 }
 
 // exec runs commands that share a breaker.
-func (c *Conn) exec(parent context.Context, b *breaker, cmds []*Cmd) {
+func (c *Conn) exec(parent context.Context, b *breaker, cmds []*Cmd, transaction bool) {
 	budget := left(parent, b, c.budget)
 	if budget <= 0 {
 		_ = fail(cmds, &unavailable{breaker: b, cause: errSilent})
@@ -124,8 +150,10 @@ func (c *Conn) exec(parent context.Context, b *breaker, cmds []*Cmd) {
 	}
 	ctx, cancel := context.WithTimeout(parent, budget)
 	defer cancel()
-	if again := c.run(ctx, parent, b, cmds, false); len(again) > 0 {
-		c.run(ctx, parent, b, again, true)
+	if transaction {
+		c.run(ctx, parent, b, cmds, attemptOnly)
+	} else if again := c.run(ctx, parent, b, cmds, attemptFirst); len(again) > 0 {
+		c.run(ctx, parent, b, again, attemptSecond)
 	}
 	o, end := overall(cmds), now()
 	for _, cmd := range cmds {
@@ -144,21 +172,30 @@ func (c *Conn) exec(parent context.Context, b *breaker, cmds []*Cmd) {
 	}
 }
 
+// nth says which attempt this is.
+type nth int
+
+const (
+	attemptFirst nth = iota
+	attemptSecond
+	attemptOnly // a transaction
+)
+
 // run makes one attempt at cmds, gives each its outcome, and returns those
 // worth a second one: scripts the server did not know, and replayable commands
-// whose connection broke. last says that this is the second attempt.
-func (c *Conn) run(ctx, parent context.Context, b *breaker, cmds []*Cmd, last bool) (again []*Cmd) {
+// whose connection broke.
+func (c *Conn) run(ctx, parent context.Context, b *breaker, cmds []*Cmd, n nth) (again []*Cmd) {
 	wires := make([]once, len(cmds))
 	for i, cmd := range cmds {
-		wires[i] = cmd.wire(ctx, last && isNoScript(cmd.err))
+		wires[i] = cmd.wire(ctx, n == attemptSecond)
 	}
-	if !c.core.attempt(ctx, wires) {
+	if !c.core.attempt(ctx, b, wires, n == attemptOnly) {
 		_ = fail(cmds, classify(parent, b, ctx.Err()))
 		return nil
 	}
 	for i, cmd := range cmds {
 		err := cmd.settle(wires[i])
-		if !last && (cmd.script != nil && isNoScript(err) || cmd.replay && isBroken(err)) && ctx.Err() == nil {
+		if n == attemptFirst && (cmd.script != nil && isNoScript(err) || cmd.replay && isBroken(err)) && ctx.Err() == nil {
 			cmd.err = err
 			again = append(again, cmd)
 			continue

@@ -18,9 +18,10 @@ type core struct {
 	client redis.UniversalClient
 	// send runs the commands and returns when all have their reply or error: when
 	// ctx ends at the latest if keepsDeadlines, else when it likes.
-	send           func(ctx context.Context, cmds []once)
+	send           func(ctx context.Context, cmds []once, transaction bool)
 	keepsDeadlines bool
 
+	width   width                // how much a server's pool takes; 0 if it is not known
 	breaker breaker              // of the client, but for a cluster that has answered
 	cluster *redis.ClusterClient // nil for other clients
 	loaded  atomic.Bool          // the cluster has answered, so its topology is known
@@ -61,35 +62,48 @@ func coreOf(client redis.UniversalClient) *core {
 
 func newCore(client redis.UniversalClient) *core {
 	c := &core{client: client}
-	c.send = func(ctx context.Context, cmds []once) { process(ctx, client, cmds) }
+	c.send = func(ctx context.Context, cmds []once, tx bool) { process(ctx, client, cmds, tx) }
 	switch client := client.(type) {
 	case *redis.Client:
 		o := client.Options()
 		// These are the user's code, run without a context during a handshake.
 		c.keepsDeadlines = o.ContextTimeoutEnabled && o.CredentialsProvider == nil && o.StreamingCredentialsProvider == nil && o.Limiter == nil
+		pipelines := o.PipelinePoolSize
+		if pipelines == 0 {
+			pipelines = redis.DefaultPipelinePoolSize
+		}
+		c.width = widthOf(o.PoolSize, pipelines)
 	case *redis.ClusterClient:
 		o := client.Options()
 		// A read-only one asks for COMMAND under a context of its own.
 		c.keepsDeadlines = o.ContextTimeoutEnabled && o.CredentialsProvider == nil && o.StreamingCredentialsProvider == nil && !o.ReadOnly
 		c.cluster = client
+		c.width = widthOf(o.PoolSize, 0)
 	case *redis.Ring:
 		o := client.Options()
 		c.keepsDeadlines = o.ContextTimeoutEnabled && o.CredentialsProvider == nil && o.Limiter == nil
 	case *redis.AutoPipeliner:
 		if !client.IsBlocking() {
-			c.send = func(ctx context.Context, cmds []once) { submit(ctx, client, cmds) }
+			c.send = func(ctx context.Context, cmds []once, tx bool) { submit(ctx, client, cmds, tx) }
 		}
 	}
 	return c
 }
 
-// process sends one command, or several in one pipeline.
-func process(ctx context.Context, client redis.UniversalClient, cmds []once) {
-	if len(cmds) == 1 {
+// process sends one command, or several in one pipeline or transaction.
+func process(ctx context.Context, client redis.UniversalClient, cmds []once, transaction bool) {
+	if len(cmds) == 1 && !transaction {
 		_ = client.Process(ctx, cmds[0]) // the error is the command's own
 		return
 	}
-	pipe := client.Pipeline()
+	if transaction {
+		pipeline(ctx, client.TxPipeline(), cmds)
+	} else {
+		pipeline(ctx, client.Pipeline(), cmds)
+	}
+}
+
+func pipeline(ctx context.Context, pipe redis.Pipeliner, cmds []once) {
 	for _, cmd := range cmds {
 		_ = pipe.Process(ctx, cmd)
 	}
@@ -98,7 +112,11 @@ func process(ctx context.Context, client redis.UniversalClient, cmds []once) {
 
 // submit hands commands to a deferred auto-pipeliner, whose Process returns
 // before the reply.
-func submit(ctx context.Context, ap *redis.AutoPipeliner, cmds []once) {
+func submit(ctx context.Context, ap *redis.AutoPipeliner, cmds []once, transaction bool) {
+	if transaction {
+		process(ctx, ap, cmds, true)
+		return
+	}
 	futures := make([]redis.AutoFuture, len(cmds))
 	for i, cmd := range cmds {
 		futures[i] = ap.Submit(ctx, cmd)
@@ -108,11 +126,21 @@ func submit(ctx context.Context, ap *redis.AutoPipeliner, cmds []once) {
 	}
 }
 
-// attempt runs cmds until ctx ends. It reports whether they were all finished;
-// if not, they must not be touched again.
-func (c *core) attempt(ctx context.Context, cmds []once) (finished bool) {
+// attempt runs cmds, all of b's server, until ctx ends. It reports whether they were
+// all finished; if not, they must not be touched again.
+func (c *core) attempt(ctx context.Context, b *breaker, cmds []once, transaction bool) (finished bool) {
+	lane := &b.lane
+	if c.width.direct > 0 && !transaction && !lane.enter(c.width) {
+		return c.ride(ctx, lane, cmds)
+	}
+	if transaction || c.width.direct == 0 {
+		lane = nil // not counted
+	}
 	if c.keepsDeadlines {
-		c.send(ctx, cmds)
+		if lane != nil {
+			defer lane.leave()
+		}
+		c.send(ctx, cmds, transaction)
 		return true
 	}
 	done := make(chan any, 1)
@@ -120,8 +148,17 @@ func (c *core) attempt(ctx context.Context, cmds []once) (finished bool) {
 		// A hook of the user's may panic: bring that to the caller's goroutine,
 		// where net/http or the caller recovers it, instead of ending the process.
 		defer func() { done <- recover() }()
-		c.send(ctx, cmds)
+		if lane != nil {
+			defer lane.leave()
+		}
+		c.send(ctx, cmds, transaction)
 	}()
+	return await(ctx, done)
+}
+
+// await waits until done tells of the end, or ctx ends. It panics with what done
+// brings, unless that is nil.
+func await(ctx context.Context, done <-chan any) (finished bool) {
 	select {
 	case p := <-done:
 		if p != nil {
@@ -158,6 +195,10 @@ func (c *core) breakerOf(ctx context.Context, key string) *breaker {
 	b, _ := c.masters.LoadOrStore(addr, new(breaker))
 	return b.(*breaker)
 }
+
+// Server stands for the server that holds key, on a Cluster its master: the same
+// value for the same server, as far as that is known. It does no I/O.
+func (c *Conn) Server(ctx context.Context, key string) any { return c.core.breakerOf(ctx, key) }
 
 // started anchors the breakers' clock; durations since it are monotonic.
 var started = time.Now()

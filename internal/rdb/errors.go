@@ -149,6 +149,16 @@ func isNoScript(err error) bool {
 	return strings.HasPrefix(text, "NOSCRIPT")
 }
 
+// IsForbidden reports whether the server refused the command as such: the user may
+// not run it, or it was renamed away.
+func IsForbidden(err error) bool {
+	if err == nil || !isReply(err) {
+		return false
+	}
+	text := strings.ToLower(err.Error())
+	return strings.HasPrefix(text, "noperm") || strings.HasPrefix(text, "err unknown command")
+}
+
 // isBroken reports whether the connection broke under the command: the command
 // may or may not have run, and a new connection may well work.
 func isBroken(err error) bool {

@@ -30,7 +30,17 @@ func NewReplayableScript(text string) *Script {
 
 // Cmd plans one run of s on a single key. It does no I/O. See [NewCmd] on args.
 func (s *Script) Cmd(key string, args ...any) *Cmd {
-	full := make([]any, 4, 4+len(args))
+	full := make([]any, 4, 5+len(args))
 	full[0], full[1], full[2], full[3] = "evalsha", s.sha, 1, key
 	return &Cmd{key: key, args: append(full, args...), script: s, replay: s.replay}
+}
+
+// On plans one run of s on several keys, which must share a hash tag: see [Key].
+func (s *Script) On(keys []string, args ...any) *Cmd {
+	full := make([]any, 3, 4+len(keys)+len(args))
+	full[0], full[1], full[2] = "evalsha", s.sha, len(keys)
+	for _, key := range keys {
+		full = append(full, key)
+	}
+	return &Cmd{key: keys[0], args: append(full, args...), script: s, replay: s.replay}
 }
