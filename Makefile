@@ -8,6 +8,8 @@ FUZZTIME ?= 10s
 # Which benchmarks run under `make bench`, and how long each.
 BENCH ?= .
 BENCHTIME ?= 1s
+# Options of the comparison with the peers: COMPARE=-short is a noisy half minute.
+COMPARE ?=
 
 .DEFAULT_GOAL := help
 
@@ -22,6 +24,7 @@ run: ## start the quickstart on localhost:8080; embedded Redis unless REDIS_URL 
 .PHONY: test
 test: ## run all tests; those that need redis-server are skipped, loudly, without it
 	$(GO) test $(TESTFLAGS) ./...
+	@if command -v redis-server >/dev/null; then $(GO) -C internal/bench test ./...; fi
 	@command -v redis-server >/dev/null || { \
 		echo; \
 		echo "*** NOT PROVED ON A REAL REDIS: there is no redis-server on the PATH, so every"; \
@@ -34,6 +37,9 @@ check: ## gofmt, go vet, staticcheck, go mod tidy: all must find nothing
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
+	$(GO) -C internal/bench vet ./...
+	$(GO) -C internal/bench mod tidy -diff
+	cd internal/bench && $$($(GO) -C ../.. tool -n staticcheck) ./...
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (10s)
@@ -45,8 +51,9 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	done
 
 .PHONY: bench
-bench: ## run the benchmarks matching BENCH (all), each for BENCHTIME (1s)
+bench: ## run the benchmarks matching BENCH (all), each for BENCHTIME (1s), and Weir beside its peers (3 minutes)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
+	$(GO) -C internal/bench test -run '^$$' -bench '$(BENCH)' -timeout 20m $(COMPARE)
 
 .PHONY: cover
 cover: ## measure what the tests reach; writes cover.out

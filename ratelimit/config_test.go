@@ -34,7 +34,7 @@ func TestNew_mistakes(t *testing.T) {
 		{"negative window", client, ratelimit.Every(1, -time.Second), nil, []string{"limit 1 per -1s…from 1ms"}},
 		{"short window", client, ratelimit.Every(1, 999*time.Microsecond), nil, []string{"limit 1 per 999µs…from 1ms"}},
 		{"long window", client, ratelimit.Every(1, 367*24*time.Hour), nil, []string{"limit 1 per 8808h0m0s…to 8784h0m0s"}},
-		{"zero limit", client, ratelimit.Limit{}, nil, []string{"limit 0 per 0s…at least 1"}},
+		{"zero limit", client, ratelimit.Limit{}, nil, []string{"limit 0 per 0s…at least 1", "limit 0 per 0s…window of 0s must be from 1ms"}},
 		{"a tier", client, ok, []ratelimit.Option{ratelimit.PerMinute(0)}, []string{"limit 0 per 1m0s…at least 1"}},
 		{"one window twice", client, ok, []ratelimit.Option{ratelimit.Every(5, time.Second)}, []string{"limits 1 per 1s and 5 per 1s have one window…keep the lower"}},
 		{"nil option", client, ok, []ratelimit.Option{ratelimit.PerMinute(2), nil}, []string{"option 2 is nil…leave it out"}},

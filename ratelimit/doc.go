@@ -1,7 +1,7 @@
 // Package ratelimit answers one question: may this happen now?
 //
 // A [Limiter] keeps limits such as "10 in any second and 1,000 in any hour" for
-// each key, exactly, over all processes that share a Redis: an admission is one
+// each key, exactly, over all processes that share a Redis: an admission is a
 // member of a sorted set, the decision one script, the clock Redis's own.
 //
 // # Usage
@@ -19,24 +19,40 @@
 // In an HTTP service mount middleware.RateLimit, which also says the verdict in
 // headers.
 //
+// Limits are of three kinds, in any mixture:
+//
+//	ratelimit.PerMinute(100)                  // in any minute, wherever it begins
+//	ratelimit.PerMinute(100).Smooth(10)       // at an even rate, ten at once (GCRA)
+//	ratelimit.AtOnce(5, 30*time.Second)       // in flight, until Release
+//
+// A request may cost more than others (AllowN), cost nothing (Peek), be taken back
+// (Refund), and be held to limits of its tenant's own (With).
+//
 // # Guarantees
 //
 //   - At most L admissions in any window of length W, wherever it begins, over
-//     all processes. There is no edge at which 2L pass.
-//   - One round trip a decision, whatever the number of limits.
+//     all processes; with costs, their sum. There is no edge at which 2L pass.
+//   - One round trip a decision, whatever the number of limits; none for a key
+//     that this process knows to be denied.
 //   - With several limits a request is admitted by all or counted by none.
 //   - A denied request changes nothing. Asking again does not push the next
-//     admission away.
+//     admission away. (Under WithBan denials are counted, as that is its point.)
 //   - RetryAfter is the instant at which the request would be admitted if
 //     nobody else came, not the end of some window.
 //   - Counted once: a decision whose reply was lost is asked for again under
-//     the same id, and answers as it did.
-//   - The clocks of the processes do not matter.
-//   - Every key expires, and one that lost its expiry or holds another type is
-//     healed by the next decision.
+//     the same id, and answers as it did, unless 128 other admissions of the same
+//     key came between (32 of one kept in batches, 32 of a Smooth limit alone):
+//     then it counts twice, never not at all.
+//   - Up to a limit of 128 ([WithExact]) nobody is admitted too late. Higher
+//     limits are kept in batches: never too many, at most 1.8 % too few.
+//   - The clocks of the processes do not matter. Redis's, set back, makes nobody
+//     wait for longer than the window; set forward, it ends windows early.
+//   - Every key expires. One that lost its expiry is healed by the next decision;
+//     one that holds another type, too, and counts as full until the window has
+//     passed, as nobody knows what was admitted.
 //
 // Not guaranteed: Redis replicates asynchronously, so a failover may forget the
-// last admissions before it.
+// last admissions before it; and keys that are deleted or evicted are forgotten.
 //
 // # When Redis is silent
 //
@@ -44,10 +60,9 @@
 // silences in a row a breaker opens: then it does not wait at all, and one call
 // in 250 ms asks whether Redis is back. Meanwhile
 //
-//   - by default each process counts by itself, from an empty start, and admits
-//     the limit divided by [WithInstances], and at least 1. It never admits more than that in
-//     any window, and forgets an admission at most 1/16 of a window late; it
-//     knows at least 32,768 keys, then forgets those asked about longest ago;
+//   - by default each process counts by itself, and admits what was left of the
+//     limit when it heard of Redis last, divided by [WithInstances]. What it
+//     admits is written back when Redis is there again;
 //   - under [WithFailOpen] everything is admitted;
 //   - under [WithFailClosed] Allow returns ErrUnavailable.
 //
@@ -55,16 +70,22 @@
 //
 // # Keys in Redis
 //
-//	key                     type        lifetime
-//	weir:limit:{digest}     sorted set  the longest window + 1 ms
+//	key                             type        lifetime
+//	weir:limit:{digest}             sorted set  the longest window + 1 ms
+//	weir:limit:{digest}:smooth      hash        until the level is back at 0
+//	weir:limit:{digest}:flight      sorted set  the lease + 1 ms
+//	weir:limit:{digest}:strikes     sorted set  WithBan's window + 1 ms
+//	weir:limit:{digest}:ban         string      the ban's rest + 1 ms
+//	weir:limit:{digest}:multi       sorted set  the longest window + 100 ms; WithoutScripts
 //
 // The digest is 128 bits of the SHA-256 of the limiter's name, its longest window
 // and the key; addresses and user names do not reach Redis in the clear. A member
-// is an admission's id, its score the instant in µs. It takes 28 bytes up to
-// 128 of them, 134 beyond: a key at a limit of 1,000 that is used up takes
-// 114 KB.
+// is "sum:cost:id": the costs up to and with it, its own, and the admission's id;
+// its score is the instant in µs. A used-up key takes 3 to 4 KB at any limit from
+// 100 on; see [WithExact] for more exactness and its price.
 //
-// Redis 6.2 or later is needed, and the right to run EVALSHA and EVAL.
+// Redis 6.2 or later is needed, and the right to run EVALSHA and EVAL; without
+// it see [WithoutScripts].
 //
 // # Order among middlewares
 //

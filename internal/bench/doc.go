@@ -1,0 +1,74 @@
+// Package bench runs Weir's rate limiter beside its peers, in one run, and prints
+// how they compare. It is a module of its own, so that Weir depends on none of
+// them.
+//
+// # Usage
+//
+//	go -C internal/bench test -run '^$' -bench .                   # all, 4 minutes
+//	go -C internal/bench test -run '^$' -bench . -short            # all, 40 seconds, noisy
+//	go -C internal/bench test -run '^$' -bench 'Decision/denied'   # one part of it
+//
+// It needs redis-server on the PATH, starts its own on loopback, and ends it.
+// While it runs it tells each comparison's figure; the tables come at the end, as
+// Markdown.
+//
+// # What is measured
+//
+//   - Exactness: how many of 100 requests a second a contestant admits in its
+//     worst window, while four processes attack. An admission counts towards a
+//     window only if it was certainly inside: sent at its begin or later, and
+//     answered by its end. So the figure is never too high. With it goes how many
+//     were admitted in all: one that counts what it denies admits too few. Both
+//     are a column of every other table, since it is cheap to be fast and wrong.
+//   - Cost: Redis commands (inside of scripts too), round trips, bytes and
+//     allocations of one decision.
+//   - Decision: wall-clock time per decision on loopback, which is the inverse of
+//     decisions per second, not the latency of one; with 1, 16 and 128
+//     goroutines, on many keys and on one, allowed and denied. With it goes the
+//     CPU time that Redis itself used: Redis runs on one core, so the inverse
+//     bounds the decisions per second that all processes get together.
+//   - Distance: decisions per second with Redis 1 ms and 10 ms away, through
+//     testkit's proxy, with a connection for each caller and with go-redis's
+//     default pool.
+//   - Memory: MEMORY USAGE of all keys that one user's key became, used up.
+//
+// # How to read it
+//
+// Read the ratios; absolute figures are of one machine on one day. A ratio is of
+// time per decision, below 1 is faster. Contestants take turns in short rounds,
+// each round beginning with another one, and a ratio is the median over the
+// rounds of the quotient within a round. What slows the machine for a second
+// slows both sides of a quotient; and the lines below a table say how far the
+// rounds were apart, and DISTURBED if too far. Differences within that are none.
+//
+// With one caller a core falls asleep and is woken on every trip, which takes
+// longer than the trip and is decided by the kernel: trust 16 and 128.
+//
+// At 1 ms and 64 connections the proxy, which shares the cores, bounds all
+// contestants; at 10 ms nothing but trips and connections counts.
+//
+// # What is fair
+//
+//   - All have the same client with go-redis's default options, one of their own
+//     each, on one server. The pool has room for all callers, but where the
+//     default pool is the question. Two rows of Weir differ in a client option
+//     or in an option of its own, and say so.
+//   - All decide without HTTP and write no headers. The keys have one length.
+//   - Weir's budget is 1 s in place of 50 ms, as the others have no such bound,
+//     and it fails closed: a decision without Redis counts as failed. Failed
+//     decisions are told, and their time is lost to whom they failed.
+//     httprate-redis's fallback is off for the same reason.
+//   - GCRA is asked for a burst as large as the limit, as its shorthands do. Less
+//     would admit less in a window, and turn away bursts that the limit allows.
+//   - The attacked window is 1 s, the shortest that all can count: some count in
+//     whole seconds and, in longer windows, some round a key's life down.
+//   - Weir remembers denials for a second: in the tables of denials its first row
+//     hardly asks Redis, as every key comes back within the second.
+//     WithDenyCache(0) is how it compares when it asks.
+//
+// # Adding a contestant
+//
+// Write a file like ulule.go: a name, and a function that opens a limiter on a
+// client. Name it in the list in contestant.go. The test checks that it keeps an
+// easy limit. A limiter without a go-redis client dials client.Options().Addr.
+package bench

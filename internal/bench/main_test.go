@@ -1,0 +1,188 @@
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/go-weir/weir/internal/testkit"
+)
+
+// brief is -short: fewer and shorter rounds, fewer keys. Testkit takes it to mean
+// miniredis, which is nothing to measure; so it is not told.
+var brief bool
+
+func TestMain(m *testing.M) {
+	// Each benchmark is a whole comparison: once is enough.
+	if err := flag.Set("test.benchtime", "1x"); err != nil {
+		panic(err)
+	}
+	flag.Parse()
+	brief = testing.Short()
+	if err := flag.Set("test.short", "false"); err != nil {
+		panic(err)
+	}
+	testkit.AtExit(report)
+	testkit.Main(m)
+}
+
+// What the benchmarks found, for the report at the end. They do not run side by
+// side.
+var (
+	sheets       []*sheet
+	worst        = map[string]string{} // by contestant: see BenchmarkExactness
+	redisVersion string
+)
+
+// newSheet adds a table to the report.
+func newSheet(title string, columns ...string) *sheet {
+	s := &sheet{title: title, columns: columns}
+	sheets = append(sheets, s)
+	return s
+}
+
+func report() {
+	if len(sheets) == 0 {
+		return
+	}
+	w := os.Stdout
+	fmt.Fprintf(w, "\n## Rate limiters beside each other, %s\n\nredis-server %s, go-redis %s, %s, %d cores. %s.\n",
+		time.Now().Format(time.DateOnly), redisVersion, redis.Version(), runtime.Version(), runtime.GOMAXPROCS(0), strings.Join(peers(), ", "))
+	fmt.Fprintf(w, "Ratios are of time per decision in the same round: below 1 is faster.\n")
+	if len(worst) > 0 {
+		fmt.Fprintf(w, "Under attack: the most that were admitted within one window, where %d are right, and how many in all.\n", attackLimit)
+	}
+	for _, s := range sheets {
+		s.write(w, worst)
+	}
+}
+
+// peers are the modules that go.mod requires, with their versions.
+func peers() []string {
+	text, err := os.ReadFile("go.mod")
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) != 2 || !strings.HasPrefix(fields[1], "v") || strings.Contains(line, "go-weir/") || strings.Contains(line, "redis/go-redis/") {
+			continue
+		}
+		found = append(found, strings.TrimPrefix(fields[0], "github.com/")+" "+fields[1])
+	}
+	return found
+}
+
+// serve starts a redis-server of b's own.
+func serve(b *testing.B) (addr string, admin *redis.Client) {
+	b.Helper()
+	addr = testkit.Server(b).Addrs()[0]
+	admin = redis.NewClient(&redis.Options{Addr: addr})
+	b.Cleanup(func() { admin.Close() })
+	info, err := admin.InfoMap(b.Context(), "server").Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	redisVersion = info["Server"]["redis_version"]
+	return addr, admin
+}
+
+// open opens a contestant on a client of its own, which is closed when b ends.
+func open(b *testing.B, c contestant, addr string, pool int, l limit) limiter {
+	b.Helper()
+	client := c.dial(addr, pool)
+	b.Cleanup(func() { client.Close() })
+	limiter, err := c.open(client, l)
+	if err != nil {
+		b.Fatalf("%s: %v", c.name, err)
+	}
+	return limiter
+}
+
+// instead reports a benchmark's own figure in place of the time it ran.
+func instead(b *testing.B, figure float64, unit string) {
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(figure, unit)
+}
+
+// turns runs rounds in which every contestant has its turn, and returns for each
+// what came of them. Each round begins with another one.
+func turns(rounds, contestants int, turn func(contestant int) tally) [][]tally {
+	results := make([][]tally, contestants)
+	for round := range rounds {
+		for i := range contestants {
+			at := (i + round) % contestants
+			results[at] = append(results[at], turn(at))
+		}
+	}
+	return results
+}
+
+// compared are the columns of one comparison: the time per decision, and how it
+// compares with the references.
+type compared struct {
+	each   float64 // ns
+	times  [len(references)]float64
+	spread float64 // of the first ratio
+	total  tally
+}
+
+// compare reads the results of contestants that took turns. It fails b if one
+// gave another verdict than the case is about: its time would mean nothing.
+func compare(b *testing.B, of []contestant, results [][]tally) []compared {
+	b.Helper()
+	times := make([][]float64, len(of))
+	rows := make([]compared, len(of))
+	for i := range of {
+		for _, t := range results[i] {
+			times[i] = append(times[i], t.each())
+			rows[i].total.add(t)
+		}
+		rows[i].each = median(times[i])
+		if wrong := rows[i].total.wrong; wrong > 0 && !of[i].floor {
+			b.Errorf("%s: %d of %d verdicts are not what this case is about", of[i].name, wrong, rows[i].total.verdicts)
+		}
+	}
+	for r, name := range references {
+		reference := times[slices.Index(names(of), name)]
+		for i := range of {
+			middle, spread := ratio(times[i], reference)
+			rows[i].times[r] = middle
+			if r == 0 {
+				rows[i].spread = spread
+			}
+		}
+	}
+	return rows
+}
+
+// noise says how far apart the rounds were, and when that is too far.
+func (s *sheet) noise(rows []compared, rounds int, where string) {
+	var spreads []float64
+	for _, row := range rows {
+		spreads = append(spreads, row.spread)
+	}
+	s.note("%s: the middle half of %d rounds lies within ±%.0f%% of the ratio for half of the contestants, ±%.0f%% for all.",
+		where, rounds, 100*median(spreads), 100*slices.Max(spreads))
+	if median(spreads) > 0.5 || slices.Max(spreads) > 2 {
+		s.note("%s: DISTURBED. Something else ran on this machine; these columns say nothing. Run it again.", where)
+	}
+}
+
+// failed says whose decisions failed, and how.
+func (s *sheet) failed(of []contestant, rows []compared, where string) {
+	for i, row := range rows {
+		if t := row.total; t.failures > 0 {
+			s.note("%s: %s failed in %.1f%% of its decisions, first with: %v", where, of[i].name,
+				100*float64(t.failures)/float64(t.failures+t.verdicts), t.first)
+		}
+	}
+}

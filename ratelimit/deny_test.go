@@ -1,0 +1,162 @@
+package ratelimit_test
+
+import (
+	"runtime"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-weir/weir/internal/testkit"
+	"github.com/go-weir/weir/ratelimit"
+)
+
+// A denied key is refused without a round trip until the very instant at which it
+// is free, with numbers that go on being true; another key, and another limit, are
+// asked about.
+//
+// Red when keep does not keep, or until is later than the instant told.
+func TestDenyCache(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"server", "cluster3"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			b := testkit.Shared(t, kind)
+			client, proxies := b.ProxiedClient(t)
+			limiter := open(t, client, b.Prefix(t), ratelimit.Every(2, 700*time.Millisecond), ratelimit.PerHour(1000))
+			allow(t, limiter, "alice")
+			allow(t, limiter, "alice")
+			first := allow(t, limiter, "alice")
+			proxies.Each((*testkit.Proxy).Reset)
+			free := first.At.Add(first.RetryAfter)
+			var last ratelimit.Result
+			for range 1000 {
+				last = allow(t, limiter, "alice")
+				if last.Allowed || last.Source != ratelimit.FromMemory || last.Limit != first.Limit || last.Remaining != 0 || last.RetryAfter > first.RetryAfter {
+					t.Fatalf("%s, source %v; want the denial remembered", show(last), last.Source)
+				}
+				// From when it was asked, which was up to a round trip earlier.
+				if at := last.At.Add(last.RetryAfter); at.Sub(free).Abs() > 2*time.Microsecond {
+					t.Fatalf("free at %v; want %v", at, free)
+				}
+			}
+			if trips := proxies.RoundTrips(); trips != 0 {
+				t.Errorf("1000 denials took %d round trips; want none", trips)
+			}
+			full := 0
+			for s := range last.All() {
+				if full++; !s.Full || s.Limit != first.Limit {
+					t.Errorf("%v: full %v", s.Limit, s.Full)
+				}
+			}
+			if full != 1 {
+				t.Errorf("%d limits told as full; want one", full)
+			}
+			if got := allow(t, limiter, "bob"); !got.Allowed {
+				t.Errorf("another key: %s", show(got))
+			}
+			if got := allow(t, with(t, limiter, ratelimit.Every(3, 700*time.Millisecond)), "alice"); !got.Allowed {
+				t.Errorf("another limit: %s", show(got))
+			}
+			if got, err := limiter.Peek(t.Context(), "alice"); err != nil || got.Source != ratelimit.FromRedis {
+				t.Errorf("peek: source %v, %v; want Redis's", got.Source, err)
+			}
+		})
+	}
+}
+
+// It is never late: from the instant on Redis is asked.
+func TestDenyCache_ends(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limiter := open(t, testkit.Memory(t).Client(t), "weir", ratelimit.Every(1, 900*time.Millisecond))
+		for range 10 {
+			allow(t, limiter, "alice")
+			denied := allow(t, limiter, "alice")
+			time.Sleep(denied.RetryAfter - time.Microsecond)
+			if got := allow(t, limiter, "alice"); got.Allowed || got.Source != ratelimit.FromMemory || got.RetryAfter != time.Microsecond {
+				t.Fatalf("1 µs early: %s", show(got))
+			}
+			time.Sleep(time.Microsecond)
+			if got := allow(t, limiter, "alice"); !got.Allowed {
+				t.Fatalf("at the instant told: %s", show(got))
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// Redis is asked again after the longest time, so that what another process has
+// freed is seen.
+//
+// Red when keep does not cap.
+func TestDenyCache_longest(t *testing.T) {
+	t.Parallel()
+	for longest, options := range map[time.Duration][]ratelimit.Option{
+		time.Second: nil, 3 * time.Second: {ratelimit.WithDenyCache(3 * time.Second)}, 0: {ratelimit.WithDenyCache(0)},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client := testkit.Memory(t).Client(t)
+			limiter, other := open(t, client, "weir", ratelimit.PerHour(1), options...), open(t, client, "weir", ratelimit.PerHour(1))
+			allow(t, limiter, "alice")
+			allow(t, limiter, "alice")
+			if err := other.Reset(t.Context(), "alice"); err != nil {
+				t.Fatal(err)
+			}
+			if longest > 0 {
+				time.Sleep(longest - time.Microsecond)
+				if got := allow(t, limiter, "alice"); got.Allowed {
+					t.Errorf("%v: asked earlier", longest)
+				}
+				time.Sleep(time.Microsecond)
+			}
+			if got := allow(t, limiter, "alice"); !got.Allowed {
+				t.Errorf("%v: %s; want the reset seen", longest, show(got))
+			}
+		})
+	}
+}
+
+// A refusal from memory allocates nothing.
+func TestDenyCache_allocatesNothing(t *testing.T) {
+	limiter := open(t, testkit.Mini(t).Client(t), "weir", ratelimit.PerHour(1), ratelimit.WithDenyCache(time.Hour))
+	allow(t, limiter, "alice")
+	allow(t, limiter, "alice")
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(1000, func() {
+		if got, err := limiter.Allow(ctx, "alice"); err != nil || got.Allowed {
+			t.Error("want denied")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations; want none", n)
+	}
+}
+
+// However many keys are denied, what is remembered of them is bounded.
+//
+// Red when a shard may grow once more.
+func TestDenyCache_memory(t *testing.T) {
+	limiter := open(t, testkit.Mini(t).Client(t), "weir", ratelimit.PerHour(1), ratelimit.WithDenyCache(time.Hour))
+	const keys = 1_000_000
+	before := heap()
+	for i := range 2 * keys {
+		limiter.RememberDenied("key " + strconv.Itoa(i))
+		if i != keys-1 && i != 2*keys-1 {
+			continue
+		}
+		if grown := heap() - before; grown > 64_000_000 {
+			t.Errorf("%d denied keys take %d bytes; want at most 64 MB", i+1, grown)
+		}
+		remembered := 0
+		for j := i; j > i-keys; j -= 100 {
+			if got, err := limiter.Allow(t.Context(), "key "+strconv.Itoa(j)); err == nil && got.Source == ratelimit.FromMemory {
+				remembered++
+			}
+		}
+		if want := keys / 100 * 8 / 10; remembered < want {
+			t.Errorf("of %d denied keys, %d of the latest %d are remembered; want %d", i+1, remembered*100, keys, want*100)
+		}
+		t.Logf("%d denied keys: %d bytes, %d of the latest million remembered", i+1, heap()-before, 100*remembered)
+	}
+	runtime.KeepAlive(limiter)
+}
