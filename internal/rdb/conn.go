@@ -101,8 +101,8 @@ func (c *Conn) Transact(ctx context.Context, cmds ...*Cmd) error {
 // without preparing a command.
 func (c *Conn) Refuses(ctx context.Context, key string) error {
 	b := c.core.breakerOf(ctx, key)
-	switch {
-	case b.retryAt.Load() > now():
+	switch at := b.retryAt.Load(); {
+	case at != 0 && now() < at:
 		return &unavailable{breaker: b, cause: errBreakerOpen}
 	case left(ctx, b, c.budget) <= 0:
 		return &unavailable{breaker: b, cause: errSilent}
