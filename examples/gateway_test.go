@@ -268,8 +268,8 @@ func TestPrograms_mistakes(t *testing.T) {
 		args, want           []string
 	}{
 		{"many at once", "gateway", "zzz",
-			[]string{"-nope", "-rate", "0/2s", "-rate", "-1/1s", "-rate", "x", "-rate", "1/0s", "-origin", "foo", "-key", "zz", "-trust", "1.2.3.4", "-cache", "y", "stray"},
-			[]string{"-nope", `-rate "0/2s": N must be at least 1`, `-rate "-1/1s"`, `-rate "x": write N/WINDOW`, `-rate "1/0s": WINDOW`, `-origin "foo": no scheme`, `-key "zz": write ip`, `-trust "1.2.3.4"`, `-cache "y": write off`, `"stray"`, "neither redis nor rediss", "-h for help"}},
+			[]string{"-nope", "-rate", "0/2s", "-rate", "-1/1s", "-rate", "x", "-rate", "1/0s", "-rate", "1/1s/0", "-silent", "no", "-instances", "0", "-origin", "foo", "-key", "zz", "-trust", "1.2.3.4", "-cache", "y", "stray"},
+			[]string{"-nope", `-rate "0/2s": N must be at least 1`, `-rate "-1/1s"`, `-rate "x": write N/WINDOW`, `-rate "1/0s": WINDOW`, `-rate "1/1s/0": BURST must be at least 1`, `-silent "no": write local`, `-instances "0": write a number`, `-origin "foo": no scheme`, `-key "zz": write ip`, `-trust "1.2.3.4"`, `-cache "y": write off`, `"stray"`, "neither redis nor rediss", "-h for help"}},
 		{"origin with a password", "gateway", "", []string{"-origin", "http://u:hunter2@h:port"}, []string{"-origin: not a URL"}},
 		{"origin with a query", "gateway", "", []string{"-origin", "http://u:hunter2@h?x=1"}, []string{"has a query"}},
 		{"value of an unknown flag", "gateway", "", []string{"-nope", "3", "-origin", "http://h", "-cache", "y"}, []string{"-nope", `-cache "y"`}},

@@ -42,7 +42,8 @@
 //
 //  1. recovery from panics, request ids, logging, chi's ClientIPFrom…: they know
 //     every request and its final status;
-//  2. RateLimit: refuses before anything is spent;
+//  2. RateLimit: refuses before anything is spent; one that counts by
+//     KeyBySession goes inside Session, behind one that counts by KeyByIP;
 //  3. Session: inside RateLimit, so that floods do not load sessions;
 //  4. Cache, per route: inside Session, it knows whether the handler looked at
 //     one, and does not store what did;

@@ -22,7 +22,7 @@ type KeyFunc func(*http.Request) (string, error)
 // ErrNoKey says that a request does not show what a KeyFunc looks for.
 var ErrNoKey = errors.New("middleware: the request has no key")
 
-// KeyByIP is the client's address.
+// KeyByIP is the client's address: of IPv4 all of it, of IPv6 the /64.
 //
 // The address is that found by one of chi's ClientIPFrom… middlewares, if
 // mounted outside; else that of the peer. Behind a proxy without such a
@@ -32,10 +32,40 @@ var ErrNoKey = errors.New("middleware: the request has no key")
 // IPv4 in IPv6 is taken for IPv4, be it mapped (::ffff:0:0/96) or translated
 // (64:ff9b::/96, RFC 6052): by /64 all of it would be one client. Zones are
 // dropped. Other IPv6 counts by /64: that much a single customer has, and could
-// use one address a request.
+// use one address a request. For another length see [KeyByIPPrefix].
 //
 // A peer without an IP address, such as one on a Unix socket, has no key.
-func KeyByIP(r *http.Request) (string, error) {
+func KeyByIP(r *http.Request) (string, error) { return keyByPrefix(r, 64) }
+
+// KeyByIPPrefix is [KeyByIP] with IPv6 addresses counted by a prefix of the given
+// length: 56 or 48 where providers give that much to each customer, 128 where
+// every address is known to be somebody else's. IPv4 is not affected.
+//
+// It panics if bits is outside of 32 to 128: a shorter one is several providers'.
+func KeyByIPPrefix(bits int) KeyFunc {
+	if bits < 32 || bits > 128 {
+		panic(fmt.Sprintf("middleware.KeyByIPPrefix(%d): the length of an IPv6 prefix must be from 32 to 128 bits: 64 is what KeyByIP counts by", bits))
+	}
+	return func(r *http.Request) (string, error) { return keyByPrefix(r, bits) }
+}
+
+func keyByPrefix(r *http.Request, bits int) (string, error) {
+	addr, err := addressOf(r)
+	if err != nil {
+		return "", err
+	}
+	if addr.Is4() {
+		return addr.String(), nil
+	}
+	prefix, err := addr.Prefix(bits)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoKey, err)
+	}
+	return prefix.String(), nil
+}
+
+// addressOf is the client's address as KeyByIP explains, whole.
+func addressOf(r *http.Request) (netip.Addr, error) {
 	addr := chi.GetClientIPAddr(r.Context())
 	if !addr.IsValid() {
 		host, _, err := net.SplitHostPort(r.RemoteAddr)
@@ -43,27 +73,42 @@ func KeyByIP(r *http.Request) (string, error) {
 			host = r.RemoteAddr
 		}
 		if addr, err = netip.ParseAddr(host); err != nil {
-			return "", fmt.Errorf("%w: the peer's address %q is not an IP address", ErrNoKey, r.RemoteAddr)
+			return addr, fmt.Errorf("%w: the peer's address %q is not an IP address", ErrNoKey, r.RemoteAddr)
 		}
 	}
-	addr = addr.Unmap().WithZone("")
+	return foldIPv4(addr.WithZone("")), nil
+}
+
+// foldIPv4 takes IPv4 in IPv6 for IPv4.
+func foldIPv4(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap()
 	if translated.Contains(addr) {
 		ip := addr.As16()
 		addr = netip.AddrFrom4([4]byte(ip[12:]))
 	}
-	if addr.Is4() {
-		return addr.String(), nil
-	}
-	prefix, err := addr.Prefix(64)
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrNoKey, err)
-	}
-	return prefix.String(), nil
+	return addr
 }
 
 // translated is how IPv4 clients look behind a translator (NAT64): RFC 6052
 // section 2.1.
 var translated = netip.MustParsePrefix("64:ff9b::/96")
+
+// KeyByUser is whom user names, such as the user that an authentication
+// outside has put into the request's context. "" says that there is none: the
+// request then has no key. To count those by something else, write a KeyFunc that
+// asks both, and puts a word before each so that no user is named like an
+// address.
+func KeyByUser(user func(*http.Request) string) KeyFunc {
+	if user == nil {
+		panic("middleware.KeyByUser: the function is nil: give one that says who sent a request")
+	}
+	return func(r *http.Request) (string, error) {
+		if name := user(r); name != "" {
+			return name, nil
+		}
+		return "", fmt.Errorf("%w: there is no user", ErrNoKey)
+	}
+}
 
 // KeyByHeader is the value of the named header field, such as an API key that
 // something outside has verified: a client that may choose the value freely

@@ -58,6 +58,64 @@ func TestKeyByIP(t *testing.T) {
 	}
 }
 
+// IPv6 counts by the prefix that was asked for, IPv4 in whatever form does not.
+func TestKeyByIPPrefix(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		bits         int
+		remote, want string
+	}{
+		{32, "[2001:db8:ffff::1]:1", "2001:db8::/32"},
+		{48, "[2001:db8:1:2:3::1]:1", "2001:db8:1::/48"},
+		{56, "[2001:db8:1:2ff:3::1]:1", "2001:db8:1:200::/56"},
+		{64, "[2001:db8:1:2:3::1]:1", "2001:db8:1:2::/64"},
+		{128, "[2001:db8::1]:1", "2001:db8::1/128"},
+		{32, "192.0.2.1:1", "192.0.2.1"},
+		{32, "[::ffff:192.0.2.1]:1", "192.0.2.1"},
+		{32, "[64:ff9b::192.0.2.1]:1", "192.0.2.1"},
+		{56, "@", ""},
+	}
+	for _, tt := range tests {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = tt.remote
+		got, err := middleware.KeyByIPPrefix(tt.bits)(r)
+		if got != tt.want || (err == nil) != (tt.want != "") || err != nil && !errors.Is(err, middleware.ErrNoKey) {
+			t.Errorf("%d bits of %q: %q, %v; want %q", tt.bits, tt.remote, got, err, tt.want)
+		}
+	}
+}
+
+// Neighbours in a /64 share a limit, as do the forms of one IPv4 address; others
+// do not.
+func TestRateLimit_neighbours(t *testing.T) {
+	t.Parallel()
+	h := middleware.RateLimit(newLimiter(t, &brokenRedis{err: errUnreachable}, ratelimit.PerHour(1)), middleware.KeyByIP)(new(countedHandler))
+	for i, tt := range []struct {
+		ip   string
+		want int
+	}{
+		{"[2001:db8:0:1::1]", 200}, {"[2001:db8:0:1:ffff::2]", 429}, {"[2001:db8:0:2::1]", 200},
+		{"192.0.2.1", 200}, {"[::ffff:192.0.2.1]", 429}, {"[64:ff9b::192.0.2.1]", 429}, {"192.0.2.2", 200},
+	} {
+		if got := ask(h, tt.ip); got.StatusCode != tt.want {
+			t.Errorf("request %d from %s: %d; want %d", i+1, tt.ip, got.StatusCode, tt.want)
+		}
+	}
+}
+
+func TestKeyByUser(t *testing.T) {
+	t.Parallel()
+	key := middleware.KeyByUser(func(r *http.Request) string { return r.Header.Get("User") })
+	r := httptest.NewRequest("GET", "/", nil)
+	if got, err := key(r); got != "" || !errors.Is(err, middleware.ErrNoKey) {
+		t.Errorf("nobody: %q, %v; want ErrNoKey", got, err)
+	}
+	r.Header.Set("User", "alice")
+	if got, err := key(r); got != "alice" || err != nil {
+		t.Errorf("%q, %v; want alice", got, err)
+	}
+}
+
 // With one of chi's ClientIPFrom… outside, its word counts.
 func TestKeyByIP_behindProxies(t *testing.T) {
 	t.Parallel()

@@ -29,6 +29,7 @@ type Problem struct {
 const (
 	problemQuotaExceeded   = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 	problemReducedCapacity = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+	problemAbnormalUsage   = "https://iana.org/assignments/http-problem-types#abnormal-usage-detected"
 )
 
 // entityFields describe the body of the response that a problem takes the place
@@ -49,9 +50,14 @@ func WriteProblem(w http.ResponseWriter, p Problem, retryAfter time.Duration) {
 // refusal is a problem ready to be sent, any number of times. What refuses under
 // a flood makes its refusals beforehand.
 type refusal struct {
-	status int
-	body   []byte
-	length string
+	status        int
+	problem, text refusalBody
+}
+
+// refusalBody is a problem in one media type.
+type refusalBody struct {
+	media, length string
+	content       []byte
 }
 
 func encode(p Problem) refusal {
@@ -65,10 +71,33 @@ func encode(p Problem) refusal {
 	if err != nil { // strings and integers always encode
 		panic(err)
 	}
-	return refusal{p.Status, body, strconv.Itoa(len(body))}
+	text := p.Title + "\n"
+	if p.Detail != "" {
+		text += p.Detail + "\n"
+	}
+	return refusal{
+		status:  p.Status,
+		problem: refusalBody{"application/problem+json", strconv.Itoa(len(body)), body},
+		text:    refusalBody{"text/plain; charset=utf-8", strconv.Itoa(len(text)), []byte(text)},
+	}
 }
 
+// write answers in application/problem+json.
 func (f refusal) write(w http.ResponseWriter, retryAfter time.Duration) {
+	f.send(w, f.problem, retryAfter)
+}
+
+// answer is write in the media type that r prefers. The answer does not say Vary:
+// Accept, as it is not stored (RFC 9110 section 12.5.5 asks it of cacheable ones).
+func (f refusal) answer(w http.ResponseWriter, r *http.Request, retryAfter time.Duration) {
+	body := f.problem
+	if prefersText(r.Header) {
+		body = f.text
+	}
+	f.send(w, body, retryAfter)
+}
+
+func (f refusal) send(w http.ResponseWriter, body refusalBody, retryAfter time.Duration) {
 	h := w.Header()
 	for _, name := range entityFields {
 		delete(h, name)
@@ -76,12 +105,12 @@ func (f refusal) write(w http.ResponseWriter, retryAfter time.Duration) {
 	if retryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(ceilSeconds(retryAfter), 10))
 	}
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", f.length)
+	// One allocation for four lists that share nothing: none has room to grow.
+	v := []string{body.media, "no-store", "nosniff", body.length}
+	h["Content-Type"], h["Cache-Control"] = v[0:1:1], v[1:2:2]
+	h["X-Content-Type-Options"], h["Content-Length"] = v[2:3:3], v[3:4:4]
 	w.WriteHeader(f.status)
-	_, _ = w.Write(f.body) // the client may be gone
+	_, _ = w.Write(body.content) // the client may be gone
 }
 
 // ceilSeconds rounds up: a client that waits so long does not come too early.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,32 @@ func (c *brokenRedis) Process(_ context.Context, cmd redis.Cmder) error {
 	c.calls.Add(1)
 	cmd.SetErr(c.err)
 	return c.err
+}
+
+func (c *brokenRedis) Pipeline() redis.Pipeliner   { return c.client().Pipeline() }
+func (c *brokenRedis) TxPipeline() redis.Pipeliner { return c.client().TxPipeline() }
+
+// client is one that never dials.
+func (c *brokenRedis) client() *redis.Client {
+	client := redis.NewClient(&redis.Options{MaxRetries: -1})
+	client.AddHook(brokenHook{c})
+	return client
+}
+
+type brokenHook struct{ c *brokenRedis }
+
+func (h brokenHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (h brokenHook) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return h.c.Process
+}
+func (h brokenHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(_ context.Context, cmds []redis.Cmder) error {
+		h.c.calls.Add(1)
+		for _, cmd := range cmds {
+			cmd.SetErr(h.c.err)
+		}
+		return h.c.err
+	}
 }
 
 // refusal is an error reply of a server.
@@ -152,7 +179,7 @@ func TestRateLimit_answers(t *testing.T) {
 				}
 			} else {
 				p := checkProblem(t, response, 429)
-				if p.Type != "https://iana.org/assignments/http-problem-types#quota-exceeded" || !slices.Equal(p.Policies, []string{"3 per 1h0m0s"}) {
+				if p.Type != "https://iana.org/assignments/http-problem-types#quota-exceeded" || !slices.Equal(p.Policies, []string{"per-hour"}) {
 					t.Errorf("request %d: %+v; want quota-exceeded of the policy", i+1, p)
 				}
 				if after := seconds(t, h, "Retry-After"); after < 3590 || after > 3600 {
@@ -235,11 +262,36 @@ func TestRateLimit_tiers(t *testing.T) {
 				t.Errorf("request %d: %d, limit %s; want %d, %s", i+1, got.StatusCode, got.Header.Get("X-RateLimit-Limit"), want.status, want.limit)
 			}
 			if want.status == 429 {
-				policy := map[string]string{"2": "2 per 1s", "3": "3 per 1m0s"}[want.limit]
+				policy := map[string]string{"2": "per-second", "3": "per-minute"}[want.limit]
 				if p := checkProblem(t, got, 429); !slices.Equal(p.Policies, []string{policy}) {
 					t.Errorf("request %d: policies %q; want %q", i+1, p.Policies, policy)
 				}
 			}
+		}
+	})
+}
+
+// A refusal names the limits that are full now, not those that were.
+//
+// Red when the refusal made for several limits is kept for one of them.
+func TestRateLimit_fullTiers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limiter := newLimiter(t, testkit.Memory(t).Client(t), ratelimit.PerMinute(2), ratelimit.PerHour(2))
+		h := middleware.RateLimit(limiter, fixedKey("k"))(new(countedHandler))
+		ask(h, "192.0.2.1")
+		ask(h, "192.0.2.1")
+		for _, want := range [][]string{{"per-minute", "per-hour"}, {"per-hour"}, {"per-hour"}} {
+			for range 2 { // by Redis, and remembered
+				got := ask(h, "192.0.2.1")
+				if p := checkProblem(t, got, 429); !slices.Equal(p.Policies, want) {
+					t.Errorf("policies %q; want %q", p.Policies, want)
+				}
+				if after := seconds(t, got.Header, "Retry-After"); after < 3480 {
+					t.Errorf("Retry-After %d; want what the hour asks for", after)
+				}
+			}
+			time.Sleep(time.Minute)
 		}
 	})
 }
@@ -285,181 +337,80 @@ func TestRateLimit_panicPasses(t *testing.T) {
 	ask(h, "192.0.2.1")
 }
 
+// mountPanic is what mount panics with, as text.
+func mountPanic(mount func()) (text string) {
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			text = fmt.Sprint(recovered)
+		}
+	}()
+	mount()
+	return ""
+}
+
 func TestRateLimit_panicsAtMount(t *testing.T) {
 	t.Parallel()
 	limiter := newLimiter(t, new(brokenRedis), ratelimit.PerHour(1))
+	with := func(options ...middleware.RateLimitOption) func() {
+		return func() { middleware.RateLimit(limiter, middleware.KeyByIP, options...) }
+	}
+	ip := func(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 	mounts := map[string]func(){
 		"the limiter is nil: check the error of ratelimit.New": func() { middleware.RateLimit(nil, middleware.KeyByIP) },
 		"the key function is nil":                              func() { middleware.RateLimit(limiter, nil) },
-		"no key function":                                      func() { middleware.JoinKeys() },
-		"a key function is nil":                                func() { middleware.JoinKeys(middleware.KeyByIP, nil) },
-		"middleware 2 of 2 is nil":                             func() { middleware.Chain(middleware.Chain(), nil) },
-		"the condition or the middleware is nil":               func() { middleware.When(nil, middleware.Chain()) },
-		"middleware.When: the condition or":                    func() { middleware.When(func(*http.Request) bool { return true }, nil) },
+		"option 2 is nil: leave it out":                        with(middleware.WithCost(1), nil),
+		"WithCost(-1): must be from 0":                         with(middleware.WithCost(-1)),
+		"WithCost(2147483648): must be from 0":                 with(middleware.WithCost(1 << 31)),
+		"WithCostFunc: the function is nil":                    with(middleware.WithCostFunc(nil)),
+		"WithCost and WithCostFunc exclude each other":         with(middleware.WithCost(1), middleware.WithCostFunc(func(*http.Request) int { return 1 })),
+		"WithPlan: the function is nil":                        with(middleware.WithPlan(nil)),
+		"WithSkip: the function is nil":                        with(middleware.WithSkip(nil)),
+		"WithRefund: a function is nil":                        with(middleware.WithRefund(middleware.OnSuccess, nil)),
+		"WithDenied: the function is nil":                      with(middleware.WithDenied(nil)),
+		"WithReset(3): use":                                    with(middleware.WithReset(3)),
+		"WithDialect(3): use":                                  with(middleware.WithDialect(3)),
+		"a secret of 15 bytes could be guessed":                with(middleware.WithPartitionKey(make([]byte, 15))),
+		"a secret of 0 bytes":                                  with(middleware.WithPartitionKey(nil)),
+		"no field is left to carry pk":                         with(middleware.WithPartitionKey(make([]byte, 16)), middleware.WithDialect(middleware.NoDialect)),
+		"WithAllowList: invalid Prefix is no prefix":           with(middleware.WithAllowList(netip.Prefix{})),
+		"WithDenyList: 10.1.2.3/8 has bits behind its length: write 10.0.0.0/8 for the network, or 10.1.2.3/32": with(middleware.WithDenyList(ip("10.1.2.3/8"))),
+		"WithDenyList: ::ffff:0.0.0.0/90 is IPv4 in IPv6 and more":                                              with(middleware.WithDenyList(netip.PrefixFrom(netip.MustParseAddr("::ffff:0:0"), 90))),
+
+		"KeyByIPPrefix(31): the length":          func() { middleware.KeyByIPPrefix(31) },
+		"KeyByIPPrefix(129): the length":         func() { middleware.KeyByIPPrefix(129) },
+		"KeyByUser: the function is nil":         func() { middleware.KeyByUser(nil) },
+		"KeyBySession: the manager is nil":       func() { middleware.KeyBySession(nil) },
+		"no key function":                        func() { middleware.JoinKeys() },
+		"a key function is nil":                  func() { middleware.JoinKeys(middleware.KeyByIP, nil) },
+		"middleware 2 of 2 is nil":               func() { middleware.Chain(middleware.Chain(), nil) },
+		"the condition or the middleware is nil": func() { middleware.When(nil, middleware.Chain()) },
+		"middleware.When: the condition or":      func() { middleware.When(func(*http.Request) bool { return true }, nil) },
 	}
 	for want, mount := range mounts {
-		func() {
-			defer func() {
-				if got := fmt.Sprint(recover()); !strings.HasPrefix(got, "middleware.") || !strings.Contains(got, want) {
-					t.Errorf("panic %q; want middleware.…%s", got, want)
-				}
-			}()
-			mount()
-		}()
-	}
-}
-
-// Without Redis each stand-in answers as it says, and tells clients nothing of
-// why.
-func TestRateLimit_withoutRedis(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name     string
-		err      error
-		option   ratelimit.Option
-		statuses []int
-	}{
-		{"local", errUnreachable, ratelimit.WithInstances(1), []int{200, 200, 429}},
-		{"local, half", errUnreachable, ratelimit.WithInstances(2), []int{200, 429, 429}},
-		{"open", errUnreachable, ratelimit.WithFailOpen(), []int{200, 200, 200}},
-		{"closed", errUnreachable, ratelimit.WithFailClosed(), []int{503, 503, 503}},
-		{"out of memory", refusal("OOM command not allowed when used memory > 'maxmemory'"), ratelimit.WithFailClosed(), []int{503}},
-		{"refused", refusal("NOPERM this user has no permissions to run the 'evalsha' command"), ratelimit.WithInstances(1), []int{500, 500}},
-		{"refused, open", refusal("NOPERM this user has no permissions to run the 'evalsha' command"), ratelimit.WithFailOpen(), []int{500}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			limiter := newLimiter(t, &brokenRedis{err: tt.err}, ratelimit.PerHour(2), tt.option)
-			next := new(countedHandler)
-			h := middleware.RateLimit(limiter, middleware.KeyByIP)(next)
-			admitted := 0
-			for i, status := range tt.statuses {
-				got := ask(h, "192.0.2.1")
-				switch {
-				case status == 200 && tt.name == "open":
-					admitted++ // and not counted: there is nothing true to say
-					if got.StatusCode != 200 || got.Header.Get("X-RateLimit-Remaining") != "" {
-						t.Errorf("request %d: %d %v; want 200 without the fields", i+1, got.StatusCode, got.Header)
-					}
-				case status == 200:
-					admitted++
-					if got.StatusCode != 200 || seconds(t, got.Header, "X-RateLimit-Remaining") < 0 {
-						t.Errorf("request %d: %d %v; want 200", i+1, got.StatusCode, got.Header)
-					}
-				case status == 429:
-					checkProblem(t, got, 429)
-					if after := seconds(t, got.Header, "Retry-After"); after < 3600 || after > 3600+3600/16+1 {
-						t.Errorf("request %d: Retry-After %d; want an hour, at most a 16th more", i+1, after)
-					}
-				case status == 503:
-					p := checkProblem(t, got, 503)
-					if after := seconds(t, got.Header, "Retry-After"); after != 1 || !strings.HasSuffix(p.Type, "#temporary-reduced-capacity") {
-						t.Errorf("request %d: Retry-After %d, %+v; want 1, temporary-reduced-capacity", i+1, after, p)
-					}
-				default:
-					checkProblem(t, got, status)
-				}
-				if status >= 500 && got.Header.Get("X-RateLimit-Limit") != "" {
-					t.Errorf("request %d: X-RateLimit fields without a verdict", i+1)
-				}
-			}
-			if got := next.calls.Load(); got != int64(admitted) {
-				t.Errorf("the handler ran %d times; want %d", got, admitted)
-			}
-		})
-	}
-}
-
-// A request through two limiters on one silent client meets the silence once.
-//
-// Red when RateLimit passes r on without rdb.Remember.
-func TestRateLimit_silenceIsMetOnce(t *testing.T) {
-	t.Parallel()
-	client := &brokenRedis{err: errUnreachable}
-	h := middleware.Chain(
-		middleware.RateLimit(newLimiter(t, client, ratelimit.PerHour(2)), middleware.KeyByIP),
-		middleware.RateLimit(newLimiter(t, client, ratelimit.PerMinute(2)), middleware.KeyByIP),
-	)(new(countedHandler))
-	if got := ask(h, "192.0.2.1"); got.StatusCode != 200 {
-		t.Errorf("status %d; want 200", got.StatusCode)
-	}
-	if got := client.calls.Load(); got != 1 {
-		t.Errorf("Redis was asked %d times; want once", got)
-	}
-}
-
-// Who cannot be counted is refused, and counted against nobody.
-func TestRateLimit_noKey(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name   string
-		key    middleware.KeyFunc
-		status int
-	}{
-		{"ErrNoKey", func(*http.Request) (string, error) { return "", middleware.ErrNoKey }, 400},
-		{"wrapped", func(*http.Request) (string, error) {
-			return "", fmt.Errorf("%w: no such secret", middleware.ErrNoKey)
-		}, 400},
-		{"empty", func(*http.Request) (string, error) { return "", nil }, 400},
-		{"header missing", middleware.KeyByHeader("X-Api-Key"), 400},
-		{"joined", middleware.JoinKeys(middleware.KeyByIP, middleware.KeyByRoute), 400},
-		{"a key with an error", func(*http.Request) (string, error) { return "alice", middleware.ErrNoKey }, 400},
-		{"any other error", func(*http.Request) (string, error) { return "", errUnreachable }, 500},
-		{"another, with a key", func(*http.Request) (string, error) { return "alice", errUnreachable }, 500},
-		{"a database in time-out", func(*http.Request) (string, error) { return "", context.DeadlineExceeded }, 500},
-	}
-	client := &brokenRedis{err: errUnreachable}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			next := new(countedHandler)
-			h := middleware.RateLimit(newLimiter(t, client, ratelimit.PerHour(2)), tt.key)(next)
-			checkProblem(t, ask(h, "192.0.2.1"), tt.status)
-			if next.calls.Load() != 0 || client.calls.Load() != 0 {
-				t.Errorf("%d handlers ran, Redis was asked %d times; want neither", next.calls.Load(), client.calls.Load())
-			}
-		})
-	}
-}
-
-// A client that is gone gets no verdict, and the handler does not run.
-func TestRateLimit_clientGone(t *testing.T) {
-	t.Parallel()
-	next := new(countedHandler)
-	h := middleware.RateLimit(newLimiter(t, testkit.Mini(t).Client(t), ratelimit.PerHour(2)), middleware.KeyByIP)(next)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	checkProblem(t, answerTo(h, httptest.NewRequestWithContext(ctx, "GET", "/", nil)), 503)
-	if next.calls.Load() != 0 {
-		t.Error("the handler ran")
-	}
-}
-
-// An outage is logged at most once a second, with what was left out; clients'
-// keys are not.
-//
-// Red when report does not look at the time of the latest line.
-func TestRateLimit_reports(t *testing.T) {
-	// Not parallel: the default logger is everybody's.
-	lines := capture(t)
-	synctest.Test(t, func(t *testing.T) {
-		limiter := newLimiter(t, &brokenRedis{err: errUnreachable}, ratelimit.PerHour(2))
-		h := middleware.RateLimit(limiter, middleware.KeyByIP)(new(countedHandler))
-		for range 250 { // 2.49 seconds
-			ask(h, "192.0.2.1")
-			time.Sleep(10 * time.Millisecond)
+		if got := mountPanic(mount); !strings.HasPrefix(got, "middleware.") || !strings.Contains(got, want) || strings.Contains(got, "\n") {
+			t.Errorf("panic %q; want middleware.…%s", got, want)
 		}
+	}
+}
+
+// All mistakes are told in one panic.
+//
+// Red when RateLimit panics before the last of its checks.
+func TestRateLimit_allMistakesAtOnce(t *testing.T) {
+	t.Parallel()
+	secret := "the secret itself"[:10]
+	got := mountPanic(func() {
+		middleware.RateLimit(nil, nil, nil, middleware.WithCost(-2), middleware.WithCostFunc(nil), middleware.WithPlan(nil),
+			middleware.WithSkip(nil), middleware.WithRefund(nil), middleware.WithDenied(nil), middleware.WithReset(9), middleware.WithDialect(9),
+			middleware.WithPartitionKey([]byte(secret)), middleware.WithAllowList(netip.Prefix{}), middleware.WithDenyList(netip.Prefix{}))
 	})
-	got := strings.Split(strings.TrimSpace(lines.String()), "\n")
-	if len(got) != 3 || !strings.Contains(got[0], "omitted=0") || !strings.Contains(got[1], "omitted=99") || !strings.Contains(got[2], "omitted=99") {
-		t.Errorf("logged\n%s\nwant three lines, the latter two omitting 99", strings.Join(got, "\n"))
+	lines := strings.Split(got, "\n\t")
+	if len(lines) != 16 || lines[0] != "middleware.RateLimit: 15 mistakes:" || strings.Contains(got, secret) {
+		t.Errorf("%d lines: %s\nwant one for each of the 15 mistakes, and not the secret", len(lines), got)
 	}
-	for _, line := range got {
-		if !strings.Contains(line, "weir: rate limit: decided without Redis") || !strings.Contains(line, "redis unavailable: ") || strings.Contains(line, "192.0.2.1") {
-			t.Errorf("line %q; want what happened and why, not to whom", line)
+	for _, want := range []string{"the limiter", "the key function", "option 1", "WithCost(-2)", "WithCostFunc: ", "exclude", "WithPlan", "WithSkip", "WithRefund", "WithDenied", "WithReset", "WithDialect", "WithPartitionKey", "WithAllowList", "WithDenyList"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s\nwant %s among it", got, want)
 		}
-	}
-	if !strings.Contains(got[0], "10.1.2.3:6379") {
-		t.Errorf("line %q; want the cause", got[0])
 	}
 }

@@ -39,6 +39,7 @@ type denyEntry struct {
 	freeAt int64         // and by Redis's clock, in µs
 	sum    uint32        // of the limits under which it was denied
 	cost   uint32
+	left   uint32 // what the limit shown had left
 	full   uint16 // which limits, as bits
 	shown  uint8
 	banned bool
@@ -62,8 +63,8 @@ func (s *denyShard) set(m mark) []denyEntry {
 }
 
 // find returns the denial of m that still holds for a request of cost under l's
-// limits.
-func (c *denyCache) find(m mark, l *Limiter, cost int) (Result, bool) {
+// limits. known says that there is one, be it for another cost or other limits.
+func (c *denyCache) find(m mark, l *Limiter, cost int) (r Result, holds, known bool) {
 	s := &c.shards[m.a%denyShards]
 	s.Lock()
 	for i := range s.set(m) {
@@ -75,12 +76,12 @@ func (c *denyCache) find(m mark, l *Limiter, cost int) (Result, bool) {
 		s.Unlock()
 		now := c.watch.now()
 		if now >= entry.until || !entry.banned && (entry.sum != l.sum || uint32(cost) < entry.cost || l.never(cost)) {
-			return Result{}, false
+			return Result{}, false, true
 		}
-		return entry.result(l, now), true
+		return entry.result(l, now), true, true
 	}
 	s.Unlock()
-	return Result{}, false
+	return Result{}, false, false
 }
 
 func (e *denyEntry) result(l *Limiter, now time.Duration) Result {
@@ -93,7 +94,7 @@ func (e *denyEntry) result(l *Limiter, now time.Duration) Result {
 		r.Limit = l.limits[0]
 		return r
 	}
-	r.Limit, r.limits, r.full = l.limits[e.shown], l.limits, e.full
+	r.Limit, r.Remaining, r.limits, r.full = l.limits[e.shown], int(e.left), l.limits, e.full
 	return r
 }
 
@@ -107,7 +108,7 @@ func (c *denyCache) keep(m mark, l *Limiter, cost int, r Result) {
 		return
 	}
 	e := denyEntry{
-		mark: m, freeAt: r.At.Add(wait).UnixMicro(), sum: l.sum, cost: uint32(cost), banned: r.Banned,
+		mark: m, freeAt: r.At.Add(wait).UnixMicro(), sum: l.sum, cost: uint32(cost), left: uint32(r.Remaining), banned: r.Banned,
 		// From when it was asked, not answered: what is remembered never ends late.
 		free: r.asked + wait,
 	}

@@ -160,3 +160,26 @@ func TestDenyCache_memory(t *testing.T) {
 	}
 	runtime.KeepAlive(limiter)
 }
+
+// What is remembered of a costly request's denial is what the limit had left, and
+// it ends when somebody takes that.
+//
+// Red when result says 0, or decide does not forget.
+func TestDenyCache_costs(t *testing.T) {
+	t.Parallel()
+	limiter := open(t, testkit.Mini(t).Client(t), "weir", ratelimit.PerHour(5))
+	allowN(t, limiter, "alice", 3)
+	for i, step := range []struct {
+		cost, remaining int
+		allowed         bool
+		source          ratelimit.Source
+	}{
+		{3, 2, false, ratelimit.FromRedis}, {3, 2, false, ratelimit.FromMemory}, {4, 2, false, ratelimit.FromMemory},
+		{1, 1, true, ratelimit.FromRedis}, {3, 1, false, ratelimit.FromRedis}, {5, 1, false, ratelimit.FromMemory},
+		{2, 1, false, ratelimit.FromRedis}, {1, 0, true, ratelimit.FromRedis},
+	} {
+		if got := allowN(t, limiter, "alice", step.cost); got.Allowed != step.allowed || got.Remaining != step.remaining || got.Source != step.source {
+			t.Errorf("step %d, cost %d: %s, source %v; want %+v", i+1, step.cost, show(got), got.Source, step)
+		}
+	}
+}

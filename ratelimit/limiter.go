@@ -128,6 +128,9 @@ func (l *Limiter) With(limits ...Limit) (*Limiter, error) {
 	return l.limiter(limits), nil
 }
 
+// Shadow reports whether l was made WithShadow.
+func (l *Limiter) Shadow() bool { return l.shadow }
+
 // Limits returns the limits kept, shortest window first and AtOnce last.
 func (l *Limiter) Limits() []Limit { return slices.Clone(l.limits) }
 
@@ -182,10 +185,15 @@ func (l *Limiter) decide(ctx context.Context, key string, cost int) (Result, err
 	case cost < 0 || cost > maxRequests:
 		return Result{}, fmt.Errorf("%w: %d: must be from 0 to %d", ErrCost, cost, maxRequests)
 	}
-	var mark mark
+	var (
+		mark  mark
+		known bool // some denial is remembered
+	)
 	if l.deny != nil && cost > 0 {
+		var result Result
+		var holds bool
 		mark = l.deny.mark(key)
-		if result, ok := l.deny.find(mark, l, cost); ok {
+		if result, holds, known = l.deny.find(mark, l, cost); holds {
 			return result, nil
 		}
 	}
@@ -220,6 +228,8 @@ func (l *Limiter) decide(ctx context.Context, key string, cost int) (Result, err
 	}
 	if l.deny != nil && cost > 0 && !result.Allowed {
 		l.deny.keep(mark, l, cost, result)
+	} else if known {
+		l.deny.forget(mark) // its numbers are not true any more
 	}
 	return result, nil
 }

@@ -85,7 +85,11 @@ func (r Result) All() iter.Seq[Status] {
 	return func(yield func(Status) bool) {
 		if r.limits != nil {
 			for i, l := range r.limits {
-				if r.full&(1<<i) != 0 && !yield(Status{l, 0, r.ResetAfter, true}) {
+				left := 0
+				if l == r.Limit {
+					left = r.Remaining
+				}
+				if r.full&(1<<i) != 0 && !yield(Status{l, left, r.ResetAfter, true}) {
 					return
 				}
 			}

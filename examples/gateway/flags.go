@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -22,6 +24,7 @@ type config struct {
 	origin *url.URL
 	redis  string
 	rates  []ratelimit.Limit
+	limits []ratelimit.Option // besides the rates
 	key    middleware.KeyFunc
 	cache  string // off, rfc or safe
 	trust  []string
@@ -47,7 +50,7 @@ func parseFlags(args []string, redisURL string, out io.Writer) (*config, error) 
 	fs.StringVar(&cfg.listen, "listen", "127.0.0.1:8081", "the `ADDR` to listen on, host:port; port 0 takes a free one")
 	origin := fs.String("origin", "", "the `URL` of the server behind, such as http://127.0.0.1:9000 (required)")
 	fs.StringVar(&cfg.redis, "redis", redisURL, "the `URL` of Redis; default $REDIS_URL, else embedded. Forms:\n"+demo.Forms)
-	fs.Func("rate", "admit `N/WINDOW`, such as 100/2s, for each key; repeat it for more tiers; no limit when absent", func(s string) error {
+	fs.Func("rate", "admit `N/WINDOW`, such as 100/2s, for each key; N/WINDOW/BURST for an even rate; N/at-once for so many in flight; repeat it for more tiers; no limit when absent", func(s string) error {
 		limit, err := parseRate(s)
 		if err != nil {
 			mistakes = append(mistakes, err)
@@ -66,6 +69,31 @@ func parseFlags(args []string, redisURL string, out io.Writer) (*config, error) 
 		default:
 			mistake("-key %q: write ip, or header:NAME such as header:X-API-Key", s)
 		}
+		return nil
+	})
+	fs.Func("silent", "who decides while Redis is silent, `local|open|closed` (default local): this gateway's part of the limits, nobody, or 503", func(s string) error {
+		switch s {
+		case "local":
+		case "open":
+			cfg.limits = append(cfg.limits, ratelimit.WithFailOpen())
+		case "closed":
+			cfg.limits = append(cfg.limits, ratelimit.WithFailClosed())
+		default:
+			mistake("-silent %q: write local, open or closed", s)
+		}
+		return nil
+	})
+	fs.Func("instances", "how many gateways share the limits, `N` (default 1): while Redis is silent each admits its part", func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			mistake("-instances %q: write a number from 1 on", s)
+			return nil
+		}
+		cfg.limits = append(cfg.limits, ratelimit.WithInstances(n))
+		return nil
+	})
+	fs.BoolFunc("shadow", "refuse nobody, and log who would have been", func(string) error {
+		cfg.limits = append(cfg.limits, ratelimit.WithShadow(), ratelimit.WithObserver(logShadowed))
 		return nil
 	})
 	fs.StringVar(&cfg.cache, "cache", "safe", "`off|rfc|safe`: no cache, all that RFC 9111 allows, or that without answers to requests with Cookie or Authorization unless they say public")
@@ -134,19 +162,44 @@ func parseOrigin(s string) (*url.URL, error) {
 }
 
 func parseRate(s string) (ratelimit.Limit, error) {
-	const remedy = "write N/WINDOW, such as 100/2s, 10/1s or 5000/1h"
+	const remedy = "write N/WINDOW, such as 100/2s, 10/1s or 5000/1h; N/WINDOW/BURST, such as 60/1m/10; or N/at-once"
 	count, length, found := strings.Cut(s, "/")
 	n, err := strconv.Atoi(count)
+	if length == "at-once" && err == nil && n >= 1 {
+		return ratelimit.AtOnce(n, lease), nil
+	}
+	length, burst, smooth := strings.Cut(length, "/")
 	window, err2 := time.ParseDuration(length)
+	b, err3 := 1, error(nil)
+	if smooth {
+		b, err3 = strconv.Atoi(burst)
+	}
 	switch {
-	case !found || err != nil || err2 != nil:
+	case !found || err != nil || err2 != nil || err3 != nil:
 		return ratelimit.Limit{}, fmt.Errorf("-rate %q: %s", s, remedy)
 	case n < 1:
 		return ratelimit.Limit{}, fmt.Errorf("-rate %q: N must be at least 1: %s", s, remedy)
+	case b < 1:
+		return ratelimit.Limit{}, fmt.Errorf("-rate %q: BURST must be at least 1: %s", s, remedy)
 	case window < time.Millisecond:
 		return ratelimit.Limit{}, fmt.Errorf("-rate %q: WINDOW must be at least 1ms: %s", s, remedy)
 	}
-	return ratelimit.Every(n, window), nil
+	limit := ratelimit.Every(n, window)
+	if smooth {
+		limit = limit.Smooth(b)
+	}
+	return limit, nil
+}
+
+// lease is how long a gateway that crashed keeps the places of what it had in
+// flight; those of a running one are renewed.
+const lease = 30 * time.Second
+
+// logShadowed tells whom -shadow has spared.
+func logShadowed(ctx context.Context, e ratelimit.Event) {
+	if e.Result.Shadowed {
+		slog.InfoContext(ctx, "would have been refused", "limit", e.Result.Limit.Name(), "retry_after", e.Result.RetryAfter)
+	}
 }
 
 // isToken reports whether s can be a field name (RFC 9110 section 5.6.2).

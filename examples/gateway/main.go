@@ -58,11 +58,11 @@ func newLimiter(cfg *config, rdb redis.UniversalClient) (*ratelimit.Limiter, err
 	if len(cfg.rates) == 0 {
 		return nil, nil
 	}
-	var tiers []ratelimit.Option
+	options := cfg.limits
 	for _, more := range cfg.rates[1:] {
-		tiers = append(tiers, more)
+		options = append(options, more)
 	}
-	return ratelimit.New(rdb, cfg.rates[0], tiers...)
+	return ratelimit.New(rdb, cfg.rates[0], options...)
 }
 
 // newGateway puts what cfg asks for in front of the origin.
