@@ -45,9 +45,11 @@
 //  2. RateLimit: refuses before anything is spent; one that counts by
 //     KeyBySession goes inside Session, behind one that counts by KeyByIP;
 //  3. Session: inside RateLimit, so that floods do not load sessions;
-//  4. Cache, per route: inside Session, it knows whether the handler looked at
+//  4. Quota: behind RateLimit, so that nobody pays for what is refused, and
+//     outside of Cache where hits are to be paid for as well;
+//  5. Cache, per route: inside Session, it knows whether the handler looked at
 //     one, and does not store what did;
-//  5. the handler.
+//  6. the handler.
 //
 // Compression goes outside of Cache: it then compresses hits as well, and one
 // stored response serves all codings.

@@ -76,14 +76,13 @@ func (once) NoRetry() bool { return true }
 
 // wire makes what goes to go-redis. It is new for each attempt: an attempt left
 // behind may still write to its own. second says that it is the second one: a
-// script that the server did not know is then sent by EVAL.
+// script then goes by EVAL, as a third, should the server not know it, is not made.
 func (c *Cmd) wire(ctx context.Context, second bool) once {
 	args := c.args
-	switch {
-	case !second:
-	case isNoScript(c.err):
+	if second && c.script != nil {
 		args = append([]any{"eval", c.script.text}, c.args[2:]...)
-	case c.again != nil:
+	}
+	if second && c.again != nil && !isNoScript(c.err) {
 		args = append(slices.Clip(args), c.again)
 	}
 	cmd := redis.NewCmd(ctx, args...)

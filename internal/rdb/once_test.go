@@ -81,3 +81,23 @@ func read(t *testing.T, client redis.UniversalClient, key string) string {
 	}
 	return got
 }
+
+// A script that the server does not know, and whose connection breaks at the first
+// attempt, has its verdict from the second; a third is not made.
+//
+// Red when the second attempt goes by EVALSHA.
+func TestExec_brokenBeforeTheScriptIsKnown(t *testing.T) {
+	b := testkit.Shared(t, "server")
+	client, proxies := b.ProxiedClient(t)
+	conn, prefix := open(t, client, relaxed), b.Prefix(t)
+	key := rdb.Key(prefix, "k", "counter")
+	warm(t, conn, rdb.NewCmd(key, "get", key))
+	script := rdb.NewReplayableScript("return { redis.call('INCR', KEYS[1]), ARGV[1] } -- " + prefix)
+	for _, p := range proxies {
+		p.SwallowReply(1, "evalsha", testkit.ThenClose) // NOSCRIPT, but nobody hears
+	}
+	cmd := script.Cmd(key).Again("again")
+	if err := conn.Exec(t.Context(), cmd); err != nil || len(cmd.Slice()) != 2 || cmd.Slice()[0] != int64(1) || cmd.Slice()[1] != "again" {
+		t.Errorf("= %v, %v; want 1, again", cmd.Val(), err)
+	}
+}

@@ -1,0 +1,4 @@
+package quota
+
+// Parse is parse, for its fuzz test.
+var Parse = parse
