@@ -78,7 +78,8 @@ func FixedCost(n int64) func(*http.Request) int64 {
 // A request that its account cannot pay for is answered 402 Payment Required or, by
 // [WithTooManyRequests], 429; one whose account holds or remembers as much as it
 // may (quota.ErrFull), 429 with Retry-After; one without an account, 400. Bodies
-// are application/problem+json, and tell neither account nor balance.
+// are application/problem+json, or text/plain if Accept prefers that, and tell
+// neither account nor balance.
 //
 // When Redis is silent the answer is 503 with Retry-After, within the ledger's
 // budget; if that happens when the handler has answered already, nothing of its
@@ -184,12 +185,12 @@ func (q *quotaGate) serve(w http.ResponseWriter, r *http.Request, next http.Hand
 	}
 	if cost < 0 || cost > quota.MaxAmount {
 		q.log.report(r.Context(), "no verdict", fmt.Errorf("the cost function returned %d", cost))
-		WriteProblem(w, Problem{Status: http.StatusInternalServerError}, 0)
+		refusalInternal.answer(w, r, 0)
 		return
 	}
 	key, ok := q.requestKey(r)
 	if !ok {
-		refusalKey.write(w, 0)
+		refusalKey.answer(w, r, 0)
 		return
 	}
 	if err := r.Context().Err(); err != nil {
@@ -203,10 +204,10 @@ func (q *quotaGate) serve(w http.ResponseWriter, r *http.Request, next http.Hand
 		q.refuse(w, r, err)
 		return
 	case !receipt.OK:
-		q.short.write(w, 0)
+		q.short.answer(w, r, 0)
 		return
 	case receipt.Repeated:
-		refusalPaid.write(w, time.Second)
+		refusalPaid.answer(w, r, time.Second)
 		return
 	}
 	v := &quotaVisit{gate: q, w: w, account: account, hold: receipt.ID}
@@ -258,9 +259,9 @@ func (q *quotaGate) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, quota.ErrFull):
 		q.log.report(r.Context(), "no verdict", err)
-		refusalCrowded.write(w, time.Second)
+		refusalCrowded.answer(w, r, time.Second)
 	case errors.Is(err, quota.ErrReused):
-		refusalReused.write(w, 0)
+		refusalReused.answer(w, r, 0)
 	default:
 		// Whoever saves something outside need not wait for the same silence.
 		_ = rdb.Remember(r.Context(), err)
@@ -322,7 +323,7 @@ func (v *quotaVisit) BeforeHeader(status int) bool {
 	if err != nil {
 		v.gate.refuse(v.w, v.request, err)
 	} else {
-		v.gate.short.write(v.w, 0)
+		v.gate.short.answer(v.w, v.request, 0)
 	}
 	return false
 }

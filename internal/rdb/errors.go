@@ -162,6 +162,9 @@ func IsForbidden(err error) bool {
 // isBroken reports whether the connection broke under the command: the command
 // may or may not have run, and a new connection may well work.
 func isBroken(err error) bool {
+	if err == nil {
+		return false // nor look, which allocates
+	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return false

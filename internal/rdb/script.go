@@ -9,8 +9,9 @@ import (
 // SHA-1; a server that does not know it yet gets the text, once, and knows it
 // from then on.
 type Script struct {
-	text, sha string
-	replay    bool
+	text   string
+	sha    any // a string, boxed once for all calls
+	replay bool
 }
 
 // NewScript returns a script that must not run twice for one call.
