@@ -56,7 +56,9 @@ func Every(n int, window time.Duration) Limit {
 // window of its length may see burst + n − 1 requests; a key takes some 250 bytes
 // whatever n is.
 func (l Limit) Smooth(burst int) Limit {
-	l.kind, l.burst = Smooth, burst
+	if l.burst = burst; l.kind == Sliding { // New tells of the others
+		l.kind = Smooth
+	}
 	return l
 }
 
@@ -169,6 +171,9 @@ func (l Limit) mistakes() error {
 	}
 	if l.kind == Smooth && (l.burst < 1 || l.burst > maxRequests) {
 		all = append(all, fmt.Errorf("limit %v: the burst must be from 1 to %d: with a burst of 1 requests are admitted one by one", l, maxRequests))
+	}
+	if l.kind == InFlight && l.burst != 0 {
+		all = append(all, fmt.Errorf("limit %v: AtOnce has no rate to be Smooth: make two limits of it", l))
 	}
 	if !validName(l.Name()) {
 		all = append(all, fmt.Errorf("limit %v: Named(%q): begin with a letter and use letters, digits and \"-_.:/\"", l, strings.Trim(l.name, "\x00")))

@@ -42,6 +42,7 @@ type engine struct {
 	deny      *denyCache // nil if it is switched off
 	open      bool       // while Redis is silent: admit
 	local     *local     // while Redis is silent: count here; nil if not
+	places    places
 	noScripts atomic.Bool
 	clocks    sync.Map // of Redis's servers, for lack of scripts: server → *clock
 }
@@ -186,14 +187,15 @@ func (l *Limiter) decide(ctx context.Context, key string, cost int) (Result, err
 		return Result{}, fmt.Errorf("%w: %d: must be from 0 to %d", ErrCost, cost, maxRequests)
 	}
 	var (
-		mark  mark
-		known bool // some denial is remembered
+		mark    mark
+		known   bool // some denial is remembered
+		changes uint32
 	)
 	if l.deny != nil && cost > 0 {
 		var result Result
 		var holds bool
 		mark = l.deny.mark(key)
-		if result, holds, known = l.deny.find(mark, l, cost); holds {
+		if result, holds, known, changes = l.deny.find(mark, l, cost); holds {
 			return result, nil
 		}
 	}
@@ -210,6 +212,9 @@ func (l *Limiter) decide(ctx context.Context, key string, cost int) (Result, err
 	}
 	if err == nil {
 		result, err = l.ask(ctx, base, id, cost, mark)
+		if isSilence(err) && cost > 0 && l.features&hasFlight != 0 {
+			l.places.lose(base, id, l.watch.now())
+		}
 	}
 	if errors.Is(err, ErrUnavailable) {
 		switch {
@@ -227,7 +232,7 @@ func (l *Limiter) decide(ctx context.Context, key string, cost int) (Result, err
 		return Result{}, err
 	}
 	if l.deny != nil && cost > 0 && !result.Allowed {
-		l.deny.keep(mark, l, cost, result)
+		l.deny.keep(mark, l, cost, result, changes)
 	} else if known {
 		l.deny.forget(mark) // its numbers are not true any more
 	}
@@ -237,6 +242,9 @@ func (l *Limiter) decide(ctx context.Context, key string, cost int) (Result, err
 // ask has Redis decide.
 func (l *Limiter) ask(ctx context.Context, base, id string, cost int, m mark) (Result, error) {
 	if l.noScripts.Load() {
+		if !l.sliding() {
+			return Result{}, errNeedsScripts // it was made before that was known
+		}
 		result, err := l.transact(ctx, base, id, cost, l.deny.knows(m))
 		if err == nil && l.local != nil {
 			l.local.saw(l, base, result)
@@ -250,21 +258,17 @@ func (l *Limiter) ask(ctx context.Context, base, id string, cost int, m mark) (R
 	}
 	begun := l.watch.now()
 	cmd := l.plan(base, id, cost)
-	var owed []debt
-	if l.local != nil {
-		owed = l.local.owed()
-	}
-	if owed == nil {
+	if lost := l.places.due(begun); lost == nil {
 		_ = l.conn.Exec(ctx, cmd)
 	} else {
-		cmds := make([]*rdb.Cmd, 0, len(owed)+1)
-		for _, d := range owed {
-			cmds = append(cmds, d.repay())
+		cmds := []*rdb.Cmd{cmd}
+		for _, p := range lost {
+			cmds = append(cmds, p.release())
 		}
-		_ = l.conn.Exec(ctx, append(cmds, cmd)...)
-		for i, d := range owed {
-			if cmds[i].Err() != nil {
-				l.local.debts.restore(d)
+		_ = l.conn.Exec(ctx, cmds...)
+		for i, p := range lost {
+			if isSilence(cmds[1+i].Err()) {
+				l.places.lose(p.base, p.id, l.watch.now())
 			}
 		}
 	}

@@ -1,24 +1,16 @@
 package ratelimit
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-const (
-	// localKeys bounds the stand-in's memory: some 300 bytes a key. Beyond, the
-	// keys asked about longest ago are forgotten.
-	localKeys = 1 << 16
-
-	// outageAfter is how many silences in a row are an outage, and not a moment.
-	outageAfter = 5
-
-	// settling is for how long after an outage a process holds back: until the
-	// others have written to Redis what they admitted by themselves. They notice
-	// its return within 250 ms, or a second if go-redis was refused many times.
-	settling = 2 * time.Second
-)
+// localKeys bounds the stand-in's memory: some 300 bytes a key. Beyond, the keys
+// asked about longest ago are forgotten.
+const localKeys = 1 << 16
 
 // local decides in this process while Redis is silent. Meanwhile each of n
 // instances admits its part of what was left of the limits when Redis was heard
@@ -28,6 +20,7 @@ type local struct {
 	instances int
 	watch     stopwatch
 	debts     debts
+	troubles  atomic.Int32 // len(outages), for who only wants to know that it is 0
 
 	mu sync.Mutex
 	// A key is looked for in young, then in old, and moves to young. When all that
@@ -35,227 +28,258 @@ type local struct {
 	// nothing is swept, and an idle key goes by itself.
 	young, old map[string]*account // by base
 	turned     time.Duration       // when young began
+	keep       time.Duration       // how long what was admitted may count
+	latest     *Limiter            // for which keep was looked at
 
-	silences  int           // in a row
-	recovered time.Duration // when the latest outage ended
-	// settled is when this process need not hold back any more; in the usual case
-	// that is all that a decision looks at.
-	settled atomic.Int64
-	cause   error // of the latest silence
+	outages map[any]*outage // by server
+	cause   error           // of the latest silence
+	carried time.Duration   // when others' debts went along with a decision
 }
 
 // account is what is known of a key.
 type account struct {
-	tiers []tier
-	alone time.Duration // when this process last decided by itself
+	tiers   []tier
+	pending []pending // decisions of Redis under way
 }
 
-// tier is an account's standing with one limit, or those of one kind and window.
-type tier struct {
-	kind   Kind
-	window time.Duration
-
-	sent ring  // of Sliding: what this process had admitted by Redis
-	own  *ring // and by itself; nil if nothing
-	// others is what others had used when Redis was heard last. Nobody knows when
-	// it leaves the window, but at until all has left.
-	others int
-	until  time.Duration
-
-	level float64       // of Smooth: this process's part of the level, in requests
-	at    time.Duration // at this instant
-
-	flights map[string]time.Duration // of InFlight: ids and ends of leases
+// pending is a decision of Redis under way, while it has to keep to this process's
+// part: it counts until its outcome is known, or surely is.
+type pending struct {
+	cost  int
+	until time.Duration
 }
+
+// pendingFor is how long a decision counts of which no outcome is told: it was
+// denied, or its caller has left.
+const pendingFor = 250 * time.Millisecond
 
 func newLocal(instances int, watch stopwatch) *local {
-	return &local{instances: instances, watch: watch, young: make(map[string]*account)}
+	return &local{instances: instances, watch: watch, young: make(map[string]*account), outages: make(map[any]*outage)}
 }
 
 // share is this process's part of n.
 func (c *local) share(n int) int { return max(1, n/c.instances) }
 
-// accountOf returns the account of base.
+// accountOf returns the account of base; the caller holds the lock.
 func (c *local) accountOf(l *Limiter, base string, now time.Duration) *account {
-	if now-c.turned >= l.retention+l.retention/ringParts+settling || len(c.young) >= localKeys/2 {
-		c.young, c.old, c.turned = make(map[string]*account), c.young, now
+	if c.latest != l {
+		c.latest = l
+		for _, limit := range l.limits {
+			c.keep = max(c.keep, c.lifetime(limit)+settling)
+		}
 	}
 	a := c.young[base]
+	if a != nil && now-c.turned < c.keep {
+		return a
+	}
+	if now-c.turned >= c.keep || len(c.young) >= localKeys/2 {
+		c.young, c.old, c.turned = make(map[string]*account), c.young, now
+	}
 	if a == nil {
 		if a = c.old[base]; a == nil {
 			a = new(account)
 		}
-		c.young[base] = a
 	}
+	c.young[base] = a
 	return a
 }
 
-// tierOf returns a's standing with limit, moved to now.
-func (a *account) tierOf(limit Limit, now time.Duration) *tier {
-	for i := range a.tiers {
-		if t := &a.tiers[i]; t.kind == limit.kind && (t.window == limit.window || t.kind == InFlight) {
-			t.turn(limit, now)
-			return t
-		}
-	}
-	a.tiers = append(a.tiers, tier{kind: limit.kind, window: limit.window, at: now})
-	t := &a.tiers[len(a.tiers)-1]
-	t.turn(limit, now)
-	return t
-}
-
-func (t *tier) turn(limit Limit, now time.Duration) {
-	switch part := partOf(t.window); t.kind {
+// lifetime is how long an admission can count under limit.
+func (c *local) lifetime(limit Limit) time.Duration {
+	switch limit.kind {
 	case Sliding:
-		t.sent.turn(now, part)
-		if t.own != nil {
-			t.own.turn(now, part)
-		}
-		if now >= t.until {
-			t.others = 0
-		}
-	case InFlight:
-		for id, end := range t.flights {
-			if end <= now {
-				delete(t.flights, id)
-			}
-		}
+		return (ringParts + 1) * partOf(limit.window)
+	case Smooth:
+		d := float64(limit.window) / float64(limit.requests) * float64(max(limit.burst, c.instances))
+		return time.Duration(min(d, float64(2*maxWindow))) + 1
 	}
+	return limit.window + limit.window/ringParts
 }
 
 // saw notes what Redis has decided.
 func (c *local) saw(l *Limiter, base string, r Result) {
+	var from any
+	troubled := c.troubles.Load() != 0
+	if troubled {
+		from = server(l, base)
+	}
 	now := c.watch.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.silences >= outageAfter {
-		c.recovered = now
-		c.settled.Store(int64(now + settling))
-	}
-	c.silences = 0
+	settles := troubled && c.answer(from, now)
 	a := c.accountOf(l, base, now)
-	for s := range r.All() {
-		t := a.tierOf(s.Limit, now)
-		switch t.kind {
+	if r.tiers == nil {
+		s := Status{Limit: r.Limit, Remaining: r.Remaining}
+		a.saw(c, []Status{s}, &r, now, settles)
+		return
+	}
+	a.saw(c, r.tiers, &r, now, settles)
+}
+
+func (a *account) saw(c *local, tiers []Status, r *Result, now time.Duration, settles bool) {
+	cost := 0
+	if r.Allowed {
+		cost = r.cost
+	}
+	for i := range tiers { // make them all, before each gets what is new
+		a.tierOf(tiers[i].Limit, now, c.instances)
+	}
+	if cost > 0 {
+		a.count(cost, now, settles)
+		if len(a.pending) > 0 {
+			a.settle(cost, now)
+		}
+	}
+	for i := range tiers {
+		s := &tiers[i]
+		switch t := a.tierOf(s.Limit, now, c.instances); t.kind {
 		case Sliding:
-			if r.Allowed {
-				t.sent.add(r.cost)
+			if !settles {
+				t.hear(s, r.At.UnixMicro(), now)
 			}
-			used := s.Limit.requests - s.Remaining
-			t.others = max(0, used-t.sent.since(0, now, partOf(t.window)))
-			if t.own != nil {
-				t.others = max(0, t.others-t.own.since(0, now, partOf(t.window)))
-			}
-			t.until = now + t.window
 		case Smooth:
-			t.level, t.at = float64(s.Limit.burst-s.Remaining)/float64(c.instances), now
+			if settles {
+				t.level += float64(cost)
+			} else {
+				t.level = float64(s.Limit.burst-s.Remaining) / float64(c.instances)
+			}
 		case InFlight:
-			if r.Allowed && r.cost > 0 {
-				t.hold(r.id, now+t.window)
+			if cost > 0 {
+				t.hold(r.id, now, false)
 			}
 		}
 	}
 }
 
-func (t *tier) hold(id string, end time.Duration) {
-	if t.flights == nil {
-		t.flights = make(map[string]time.Duration)
-	}
-	t.flights[id] = end
-}
-
-// hold denies by itself what this process must not admit even if Redis would: it
-// has only just returned, and does not know yet what each process admitted alone.
+// hold denies by itself what this process must not admit even if Redis would: its
+// server has not settled yet.
 func (c *local) hold(l *Limiter, base string, cost int) (Result, bool) {
-	now := c.watch.now()
-	if int64(now) >= c.settled.Load() || cost == 0 {
+	if c.troubles.Load() == 0 || cost == 0 {
 		return Result{}, false
 	}
+	r, held, ask := c.holds(l, base, cost)
+	if ask {
+		c.call(context.Background(), l, base)
+	}
+	return r, held
+}
+
+// holds is the decision of hold; ask says that Redis is to be called none the less.
+func (c *local) holds(l *Limiter, base string, cost int) (r Result, held, ask bool) {
+	from, now := server(l, base), c.watch.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.silences > 0 {
-		return Result{}, false // it is gone again: admit decides
+	o := c.outages[from]
+	if o == nil || o.isOut(now) || now >= o.settled {
+		return r, false, false // either Redis decides, or this process
 	}
-	r := c.judge(l, c.accountOf(l, base, now), cost, now, true)
+	a := c.accountOf(l, base, now)
+	r = c.judge(l, a, cost, now)
+	if r.Allowed {
+		a.pending = append(a.pending, pending{cost, now + pendingFor})
+		return r, false, false
+	}
+	if r.RetryAfter > 0 {
+		r.RetryAfter = min(r.RetryAfter, o.settled-now)
+	}
 	r.Standin = c.cause
-	return r, !r.Allowed
+	if ask = c.debts.has(base) || now-o.asked >= outageSpan; ask {
+		o.asked = now
+	}
+	return r, true, ask
+}
+
+// settle takes one decision of a cost off those under way.
+func (a *account) settle(cost int, now time.Duration) {
+	for i, p := range a.pending {
+		if p.cost == cost {
+			a.pending = append(a.pending[:i], a.pending[i+1:]...)
+			break
+		}
+	}
+	a.underWay(now)
+}
+
+// underWay is the cost and number of the decisions under way.
+func (a *account) underWay(now time.Duration) (cost, n int) {
+	for len(a.pending) > 0 && a.pending[0].until <= now {
+		a.pending = a.pending[1:]
+	}
+	if len(a.pending) == 0 {
+		a.pending = nil
+	}
+	for _, p := range a.pending {
+		cost += p.cost
+	}
+	return cost, len(a.pending)
 }
 
 // admit decides as the script does: under every limit, or under none.
 func (c *local) admit(l *Limiter, base, id string, cost int, cause error) Result {
-	now := c.watch.now()
+	from, now := server(l, base), c.watch.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.silences++
+	if !errors.Is(cause, errBack) {
+		c.silence(from, now)
+	}
 	c.cause = cause
-	c.settled.Store(int64(now + settling))
 	a := c.accountOf(l, base, now)
-	r := c.judge(l, a, cost, now, false)
+	r := c.judge(l, a, cost, now)
 	r.Standin = cause
 	if !r.Allowed || cost == 0 {
 		return r
 	}
 	r.id, r.cost = id, cost
-	a.alone = now
+	a.count(cost, now, true)
 	for _, limit := range l.limits {
-		t := a.tierOf(limit, now)
-		switch t.kind {
-		case Sliding:
-			if t.own == nil {
-				t.own = new(ring)
-				t.own.turn(now, partOf(t.window))
-			}
-			t.own.add(cost)
+		switch t := a.tierOf(limit, now, c.instances); t.kind {
 		case Smooth:
-			t.level += float64(cost)
+			t.unpaid += float64(cost)
 		case InFlight:
-			t.hold(id, now+t.window)
+			t.hold(id, now, true)
 		}
 	}
-	c.debts.add(l, base, loan{id, cost, now})
+	o := c.outages[from]
+	c.debts.add(l, base, loan{id: id, cost: cost, at: now, limit: l}, c.keep, o != nil && o.isOut(now))
 	return r
 }
 
-// judge is the verdict of what this process knows. settling says that Redis
-// counts again, and that only what it may not know yet is to be kept within this
-// process's part.
-func (c *local) judge(l *Limiter, a *account, cost int, now time.Duration, settling bool) Result {
+// judge is the verdict of what this process knows.
+func (c *local) judge(l *Limiter, a *account, cost int, now time.Duration) Result {
 	r := Result{Allowed: true, Source: FromStandin, At: time.Now()}
 	need := max(1, cost)
+	busy, calls := 0, 0
+	if len(a.pending) > 0 {
+		busy, calls = a.underWay(now)
+	}
 	var buf [maxLimits]standing
 	for i, limit := range l.limits {
 		s := standing{Status: Status{Limit: limit}}
-		switch t := a.tierOf(limit, now); t.kind {
+		switch t := a.tierOf(limit, now, c.instances); t.kind {
 		case Sliding:
-			c.judgeSliding(&s, t, need, now, settling)
+			c.judgeSliding(&s, t, need, busy, now)
 		case Smooth:
-			if !settling {
-				c.judgeSmooth(&s, t, need, now)
-			}
+			c.judgeSmooth(&s, t, need, busy)
 		case InFlight:
-			if !settling {
-				s.Remaining = max(0, c.share(limit.requests)-len(t.flights))
-				if s.Remaining == 0 {
-					s.wait = waitUnknown
-				}
+			s.Remaining = max(0, c.share(limit.requests)-len(t.flights)-calls)
+			if s.Remaining == 0 {
+				s.wait = waitUnknown
+			}
+			if len(t.flights) > 0 {
+				s.ResetAfter = max(1, t.sweep-now)
 			}
 		}
 		if need > limit.Burst() && limit.kind != InFlight {
 			s.wait = waitNever
 		}
-		s.Full = s.wait != 0
-		if s.Full {
+		if s.Full = s.wait != 0; s.Full {
 			r.Allowed = false
-		} else if cost > 0 {
-			s.count(cost)
 		}
 		buf[i] = s
 	}
-	if !r.Allowed { // then none of them was counted
+	if r.Allowed && cost > 0 {
 		for i := range l.limits {
-			if s := &buf[i]; !s.Full && cost > 0 {
-				s.Remaining += cost
-			}
+			buf[i].count(cost)
 		}
 	}
 	r.tell(buf[:len(l.limits)])
@@ -276,75 +300,8 @@ func (s *standing) count(cost int) {
 	}
 }
 
-func (c *local) judgeSliding(s *standing, t *tier, need int, now time.Duration, settling bool) {
-	part := partOf(t.window)
-	// How much room there is at an instant from now on.
-	room := func(at time.Duration) int {
-		own := 0
-		if t.own != nil {
-			own = t.own.since(0, at, part)
-		}
-		if settling {
-			// Of one instance all is known, even should Redis have lost it.
-			since := c.recovered
-			if c.instances == 1 {
-				since = 0
-			}
-			return c.share(s.Limit.requests) - own - t.sent.since(since, at, part)
-		}
-		left := s.Limit.requests - t.sent.since(0, at, part)
-		if at < t.until {
-			left -= t.others
-		}
-		if left <= 0 {
-			return -own
-		}
-		return c.share(left) - own
-	}
-	free := room(now)
-	s.Remaining = max(0, free)
-	// Room grows when a part leaves the window, or the others' all.
-	grows := func(to int) time.Duration {
-		first := time.Duration(0)
-		for p := int64(now/part) - ringParts; p <= int64(now/part); p++ {
-			if at := leaves(p, part); at > now && room(at) >= to {
-				first = at
-				break
-			}
-		}
-		if t.others > 0 && t.until > now && (first == 0 || t.until < first) && room(t.until) >= to {
-			first = t.until
-		}
-		return max(0, first-now)
-	}
-	s.ResetAfter = grows(max(1, free+1))
-	if free >= need {
-		return
-	}
-	wait := grows(need)
-	if wait == 0 {
-		wait = min(t.window, time.Second) // more than this process's part: perhaps Redis is back by then
-	}
-	s.wait = max(1, wait)
-}
-
-func (c *local) judgeSmooth(s *standing, t *tier, need int, now time.Duration) {
-	rate := float64(s.Limit.requests) / float64(c.instances) / float64(s.Limit.window)
-	burst := float64(c.share(s.Limit.burst))
-	t.level = max(0, t.level-rate*float64(now-t.at))
-	t.at = now
-	room := burst - t.level
-	s.Remaining = max(0, int(room+1e-7))
-	if t.level > 1e-7 {
-		s.ResetAfter = max(0, time.Duration((float64(s.Remaining+1)-room)/rate))
-	}
-	if over := float64(need) - room; over > 1e-7 {
-		s.wait = time.Duration(over/rate) + 1
-	}
-}
-
 // refund takes back what this process admitted by itself, unless it has been
-// written to Redis.
+// written to Redis, or may have been.
 func (c *local) refund(base string, t ticket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -352,10 +309,7 @@ func (c *local) refund(base string, t ticket) bool {
 	if !ok {
 		return false
 	}
-	a := c.young[base]
-	if a == nil {
-		a = c.old[base]
-	}
+	a := c.known(base)
 	if a == nil {
 		return true
 	}
@@ -366,7 +320,11 @@ func (c *local) refund(base string, t ticket) bool {
 				tier.own.take(loan.cost, loan.at, partOf(tier.window))
 			}
 		case Smooth:
-			tier.level = max(0, tier.level-float64(loan.cost))
+			for _, limit := range loan.limit.limits {
+				if limit.kind == Smooth && limit.window == tier.window {
+					tier.unpaid = max(0, tier.unpaid-float64(loan.cost))
+				}
+			}
 		case InFlight:
 			delete(tier.flights, t.id)
 		}
@@ -374,16 +332,35 @@ func (c *local) refund(base string, t ticket) bool {
 	return true
 }
 
+// known returns base's account, or nil; the caller holds the lock.
+func (c *local) known(base string) *account {
+	if a := c.young[base]; a != nil {
+		return a
+	}
+	return c.old[base]
+}
+
 // release ends a request in flight.
 func (c *local) release(base, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, a := range []*account{c.young[base], c.old[base]} {
-		if a == nil {
-			continue
-		}
+	if a := c.known(base); a != nil {
 		for i := range a.tiers {
 			delete(a.tiers[i].flights, id)
+		}
+	}
+}
+
+// renew begins the lease of a request in flight anew.
+func (c *local) renew(base, id string, lease time.Duration) {
+	now := c.watch.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a := c.known(base); a != nil {
+		for i := range a.tiers {
+			if f, ok := a.tiers[i].flights[id]; ok {
+				a.tiers[i].flights[id] = flight{now + lease, f.own}
+			}
 		}
 	}
 }
@@ -395,4 +372,9 @@ func (c *local) forget(base string) {
 	delete(c.young, base)
 	delete(c.old, base)
 	c.debts.drop(base)
+}
+
+// isSilence reports whether err is no answer, be it that the caller left first.
+func isSilence(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

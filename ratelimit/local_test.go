@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/go-weir/weir/internal/testkit"
 	"github.com/go-weir/weir/ratelimit"
 )
 
@@ -181,7 +182,7 @@ func TestLocal_keys(t *testing.T) {
 // A flood of keys, or of long ones, in an outage does not fill the memory, and
 // does not make the stand-in forget a key that is in use.
 //
-// Red when ringsOf does not turn at localKeys, or when the user's own key is kept
+// Red when accountOf does not turn at localKeys, or when the user's own key is kept
 // in place of its digest.
 func TestLocal_memory(t *testing.T) {
 	limiter := alone(t, ratelimit.PerHour(2))
@@ -221,5 +222,219 @@ func TestLimiter_failOpen(t *testing.T) {
 		if got := allowAlone(t, limiter, "alice"); !got.Allowed || got.Remaining != 2 || got.ResetAfter != 0 || got.Limit.Requests() != 2 {
 			t.Errorf("%s; want allowed, 2 remaining", show(got))
 		}
+	}
+}
+
+// What Redis said before it fell silent counts: of what was left each process admits
+// its part, whatever it costs and under whichever limit; and whoever waits for the
+// time told is admitted, and nobody a nanosecond earlier.
+//
+// Red when room leaves out sent, others or own, when others never end, when grows
+// leaves out the instant at which they do, or adds a nanosecond.
+func TestLocal_knowsWhatRedisSaid(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(30) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(17, seed))
+			window := []time.Duration{time.Second, 1001 * time.Microsecond, time.Hour}[random.IntN(3)]
+			n, limit := 1+random.IntN(4), 4+random.IntN(60)
+			limiters, faults := processes(t, testkit.Memory(t), n, ratelimit.Every(limit, window))
+			for range random.IntN(limit) {
+				spend(t, limiters[random.IntN(n)], "alice", 1)
+				time.Sleep(time.Duration(random.Int64N(int64(window) / 20)))
+			}
+			var left int
+			for _, l := range limiters {
+				got, err := l.Peek(t.Context(), "alice")
+				if err != nil {
+					t.Fatal(err)
+				}
+				left = got.Remaining
+			}
+			heard := time.Now()
+			outage(t, limiters, faults)
+			if got, err := limiters[0].Peek(t.Context(), "alice"); err != nil || got.Remaining > max(min(1, left), left/n) {
+				t.Fatalf("seed %d: of %d left to %d processes one has %d, %v", seed, left, n, got.Remaining, err)
+			}
+			share := max(1, limit/n)
+			for range 60 {
+				cost := 1 + random.IntN(share)
+				got := spend(t, limiters[0], "alice", cost)
+				if got.Allowed || got.Never {
+					continue
+				}
+				time.Sleep(got.RetryAfter - time.Nanosecond)
+				if early := spend(t, limiters[0], "alice", cost); early.Allowed || early.RetryAfter != time.Nanosecond {
+					t.Fatalf("seed %d: 1 ns before the instant told: %s", seed, show(early))
+				}
+				time.Sleep(time.Nanosecond)
+				if again := spend(t, limiters[0], "alice", cost); !again.Allowed {
+					t.Fatalf("seed %d: at the instant told, %v after Redis was heard: %s", seed, time.Since(heard), show(again))
+				}
+			}
+		})
+	}
+}
+
+// A request that costs more than a process's part waits for Redis, one that costs
+// more than the limit never comes through.
+func TestLocal_costs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for name, limit := range map[string]ratelimit.Limit{"sliding": ratelimit.PerHour(40), "smooth": ratelimit.PerHour(1).Smooth(40)} {
+			limiter := alone(t, limit, ratelimit.WithInstances(4))
+			for _, tt := range []struct {
+				cost           int
+				allowed, never bool
+				least, most    time.Duration
+			}{
+				{11, false, false, time.Second, time.Second},
+				{40, false, false, time.Second, time.Second},
+				{41, false, true, 0, 0},
+				{10, true, false, 0, 0},
+				{1, false, false, time.Hour, 5 * time.Hour},
+			} {
+				got := spend(t, limiter, "alice", tt.cost)
+				if got.Allowed != tt.allowed || got.Never != tt.never || got.RetryAfter < tt.least || got.RetryAfter > tt.most {
+					t.Errorf("%s, cost %d of 40 by 4: %s, never %v; want allowed %v, never %v", name, tt.cost, show(got), got.Never, tt.allowed, tt.never)
+				}
+			}
+		}
+	})
+}
+
+// An even rate is kept without Redis, too, by each process at its part of it, from
+// the level that Redis told; the time told is true to a microsecond.
+//
+// Red when saw does not take the level over, or when an idle key is forgotten before
+// its level has sunk (lifetime of Smooth).
+func TestLocal_smooth(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n, burst = 2, 20
+		limiters, faults := processes(t, testkit.Memory(t), n, ratelimit.PerHour(60).Smooth(burst))
+		spend(t, limiters[0], "alice", 10)
+		if got, _ := limiters[1].Peek(t.Context(), "alice"); got.Remaining != 10 {
+			t.Fatal(show(got))
+		}
+		outage(t, limiters, faults)
+		for i, l := range limiters {
+			if got := spend(t, l, "alice", 5); !got.Allowed || got.Remaining != 0 {
+				t.Errorf("process %d: %s; want 5 of the 10 that were left", i, show(got))
+			}
+		}
+		for range 30 {
+			got := spend(t, limiters[0], "alice", 1)
+			if got.Allowed || got.RetryAfter < time.Minute || got.RetryAfter > 2*time.Minute {
+				t.Fatalf("%s; want half of one a minute", show(got))
+			}
+			time.Sleep(got.RetryAfter - time.Microsecond)
+			if early := spend(t, limiters[0], "alice", 1); early.Allowed {
+				t.Fatalf("early: %s", show(early))
+			}
+			time.Sleep(time.Microsecond)
+			if again := spend(t, limiters[0], "alice", 1); !again.Allowed {
+				t.Fatalf("at the instant told: %s", show(again))
+			}
+		}
+	})
+}
+
+// Requests in flight hold their places while Redis is silent, be they admitted by
+// Redis or not, until they are released or their leases end.
+//
+// Red when a key is forgotten after the longest window, of which there is none here
+// (lifetime of InFlight); or when turn does not look for leases that have ended.
+func TestLocal_atOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const lease = 10 * time.Minute
+		limiters, faults := processes(t, testkit.Memory(t), 2, ratelimit.AtOnce(8, lease))
+		limiter := limiters[0]
+		held := []ratelimit.Result{spend(t, limiter, "alice", 1), spend(t, limiter, "alice", 3)}
+		outage(t, limiters, faults)
+		held = append(held, spend(t, limiter, "alice", 1), spend(t, limiter, "alice", 7))
+		for i, r := range held {
+			if !r.Allowed {
+				t.Fatalf("request %d: %s", i, show(r))
+			}
+		}
+		for range 5 {
+			if got := spend(t, limiter, "alice", 1); got.Allowed || got.RetryAfter != 0 || got.Remaining != 0 {
+				t.Fatalf("the fifth of four: %s", show(got))
+			}
+			spend(t, limiter, "other", 1)
+			time.Sleep(time.Minute)
+		}
+		_ = limiter.Release(t.Context(), "alice", held[0].Ticket())
+		_ = limiter.Release(t.Context(), "alice", held[3].Ticket())
+		for i := range 3 {
+			if got := spend(t, limiter, "alice", 1); got.Allowed != (i < 2) {
+				t.Errorf("request %d after two releases: %s", i, show(got))
+			}
+		}
+		time.Sleep(lease - 5*time.Minute + lease/16 + time.Millisecond)
+		for i := range 3 {
+			if got := spend(t, limiter, "alice", 1); got.Allowed != (i < 2) {
+				t.Errorf("request %d after two leases: %s", i, show(got))
+			}
+		}
+	})
+}
+
+// Plans count the same usage without Redis as well: what was admitted under one
+// counts under the others, also such as come later.
+//
+// Red when count adds to the limiter's own windows only, or teach is not called.
+func TestLocal_plans(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := alone(t, ratelimit.PerHour(100))
+		var plans []*ratelimit.Limiter
+		for _, limit := range []ratelimit.Limit{ratelimit.PerSecond(5), ratelimit.PerMinute(8), ratelimit.PerHour(8)} {
+			plan, err := base.With(limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plans = append(plans, plan)
+		}
+		for range 5 {
+			if got := spend(t, plans[0], "alice", 1); !got.Allowed {
+				t.Fatal(show(got))
+			}
+		}
+		for range 2 {
+			if got := spend(t, plans[1], "alice", 1); !got.Allowed {
+				t.Fatal(show(got))
+			}
+		}
+		for i, want := range []int{0, 1, 1} {
+			if got, err := plans[i].Peek(t.Context(), "alice"); err != nil || got.Remaining != want {
+				t.Errorf("plan %d: %s, %v; want %d remaining", i, show(got), err, want)
+			}
+		}
+	})
+}
+
+// Plans with ever new windows, and requests that never end, do not fill the memory.
+//
+// Red when tierOf appends without a bound.
+func TestLocal_memory_ofPlans(t *testing.T) {
+	limiter := alone(t, ratelimit.PerHour(1<<20))
+	before := heap()
+	for i := range 20_000 {
+		plan, err := limiter.With(ratelimit.Every(1<<20, time.Hour-time.Duration(i)*time.Microsecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := spend(t, plan, "alice", 1); !got.Allowed || got.Remaining > 1<<20-i-1 {
+			t.Fatalf("plan %d: %s", i, show(got))
+		}
+	}
+	if grown := heap() - before; grown > 4<<20 {
+		t.Errorf("20000 plans of one key: the heap grew by %d KiB; want at most 4096", grown>>10)
+	}
+	if got := spend(t, limiter, "alice", 1); !got.Allowed {
+		t.Error(show(got))
 	}
 }

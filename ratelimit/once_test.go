@@ -1,6 +1,8 @@
 package ratelimit_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -133,5 +135,83 @@ func TestLimiter_anyClient(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What was counted by a decision whose reply was lost is found by its refund.
+//
+// Red when the second run tells its own instant and not the entry's.
+func TestLimiter_refundAfterALostReply(t *testing.T) {
+	t.Parallel()
+	b := testkit.Shared(t, "server")
+	client, proxies := b.ProxiedClient(t)
+	limiter := open(t, client, b.Prefix(t), ratelimit.PerHour(10))
+	allow(t, limiter, "alice")
+	proxies.Each(func(p *testkit.Proxy) { p.SwallowReply(1, "evalsha", testkit.ThenClose) })
+	ticket := allow(t, limiter, "alice").Ticket()
+	if !refund(t, limiter, "alice", ticket) {
+		t.Error("not refunded")
+	}
+	if got, err := limiter.Peek(t.Context(), "alice"); err != nil || got.Remaining != 9 {
+		t.Errorf("%s, %v; want 9 remaining", show(got), err)
+	}
+}
+
+// A place that Redis gave when nobody listened any more is given back a second
+// later, and not when its lease ends.
+//
+// Red when decide does not note it.
+func TestAtOnce_givenUp(t *testing.T) {
+	t.Parallel()
+	b := testkit.Shared(t, "server")
+	client, proxies := b.ProxiedClient(t)
+	limiter := open(t, client, b.Prefix(t), ratelimit.AtOnce(2, time.Hour))
+	allow(t, limiter, "warm")
+	proxies.Each(func(p *testkit.Proxy) { p.Delay(100 * time.Millisecond) })
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if _, err := limiter.Allow(ctx, "alice"); err == nil {
+			t.Error("decided in time")
+		}
+		cancel()
+	}
+	pause(1200 * time.Millisecond)
+	proxies.Each((*testkit.Proxy).Heal)
+	allow(t, limiter, "bob") // takes the releases along
+	testkit.Eventually(t, "the places to be free", func() bool {
+		got, err := limiter.Peek(t.Context(), "alice")
+		return err == nil && got.Remaining == 2
+	})
+}
+
+// A server out of memory admits nobody by scripts that go on writing: what is
+// refused is the stand-in's to decide.
+//
+// Red when a script's first write is one that Redis lets pass.
+func TestLimiter_outOfMemory(t *testing.T) {
+	t.Parallel()
+	b := testkit.Server(t)
+	client := b.Client(t)
+	limits := map[string]*ratelimit.Limiter{
+		"sliding": open(t, client, "a", ratelimit.PerHour(1000)),
+		"smooth":  open(t, client, "b", ratelimit.PerHour(1000).Smooth(1000)),
+		"at once": open(t, client, "c", ratelimit.AtOnce(1000, time.Hour)),
+		"ban":     open(t, client, "d", ratelimit.PerHour(1), ratelimit.WithBan(1000, time.Hour, time.Hour), ratelimit.WithDenyCache(0)),
+	}
+	for _, limiter := range limits {
+		allow(t, limiter, "alice")
+	}
+	for _, set := range [][2]string{{"maxmemory-policy", "noeviction"}, {"maxmemory", "1"}} {
+		if err := client.ConfigSet(t.Context(), set[0], set[1]).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, limiter := range limits {
+		for range 3 {
+			got, err := limiter.Allow(t.Context(), "alice")
+			if err != nil || !errors.Is(got.Standin, ratelimit.ErrUnavailable) {
+				t.Errorf("%s: %s, Standin %v, %v; want the stand-in's verdict", name, show(got), got.Standin, err)
+			}
+		}
 	}
 }

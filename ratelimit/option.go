@@ -106,8 +106,8 @@ func WithoutScripts() Option {
 //
 // The bound is for what may free a key early: a refund or Reset in another
 // process, or a higher limit. (What this process does takes effect at once.) 0
-// switches it off; at most 1 h. It remembers at most a million keys, in at most
-// 64 MB, and forgets first who is free first. Denials by AtOnce are not
+// switches it off; at most 1 h. It remembers some 900,000 keys, in at most 64 MB,
+// and forgets first whom it asks about first. Denials by AtOnce are not
 // remembered, nor, until a ban begins, any under WithBan.
 func WithDenyCache(longest time.Duration) Option {
 	return optionFunc(func(c *config) { c.denyCache = longest })

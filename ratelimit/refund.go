@@ -32,8 +32,23 @@ func (l *Limiter) Refund(ctx context.Context, key string, ticket Ticket) (bool, 
 		defer l.deny.forget(l.deny.mark(key))
 	}
 	if l.local != nil && t.local && l.local.refund(base, t) {
+		if l.features&hasFlight != 0 {
+			l.places.lose(base, t.id, l.watch.now())
+		}
+		if l.conn.Refuses(ctx, base) == nil {
+			// Redis may have counted it, too, and not been heard.
+			_, _ = l.takeBack(ctx, base, t)
+		}
 		return true, nil
 	}
+	if l.local != nil {
+		l.local.release(base, t.id)
+	}
+	return l.takeBack(ctx, base, t)
+}
+
+// takeBack has Redis take back what t stands for.
+func (l *Limiter) takeBack(ctx context.Context, base string, t ticket) (bool, error) {
 	if l.noScripts.Load() {
 		return l.refundByMulti(ctx, base, t)
 	}
@@ -46,9 +61,6 @@ func (l *Limiter) Refund(ctx context.Context, key string, ticket Ticket) (bool, 
 		if limit.kind == Smooth {
 			args = append(args, limit.window.Microseconds(), limit.requests)
 		}
-	}
-	if l.local != nil {
-		l.local.release(base, t.id)
 	}
 	cmd := l.scripts.refund.On(l.features.keys(base), args...)
 	if err := l.conn.Exec(ctx, cmd); err != nil {
@@ -71,12 +83,12 @@ func (l *Limiter) Release(ctx context.Context, key string, ticket Ticket) error 
 	base := l.base(key)
 	if l.local != nil {
 		l.local.release(base, t.id)
-		if t.local && l.local.debts.count.Load() == 0 {
-			return nil
-		}
 	}
-	flight := hasFlight.keys(base)[0]
-	return wrap(ctx, "release", l.conn.Exec(ctx, rdb.NewCmd(flight, "zrem", flight, t.id).Replayable()))
+	if t.local {
+		// Should Redis have admitted it, too, and not been heard, that may come yet.
+		l.places.lose(base, t.id, l.watch.now())
+	}
+	return wrap(ctx, "release", l.conn.Exec(ctx, place{base: base, id: t.id}.release()))
 }
 
 // Renew begins the lease of ticket's request anew, under a limit of AtOnce. It
@@ -95,6 +107,9 @@ func (l *Limiter) Renew(ctx context.Context, key string, ticket Ticket) (bool, e
 	limit := l.limits[len(l.limits)-1] // AtOnce comes last
 	base := l.base(key)
 	flight := hasFlight.keys(base)[0]
+	if l.local != nil {
+		l.local.renew(base, t.id, limit.window)
+	}
 	cmd := renew.Cmd(flight, t.id, limit.window.Microseconds(), limit.requests)
 	if err := l.conn.Exec(ctx, cmd); err != nil {
 		return false, wrap(ctx, "renew", err)
@@ -114,7 +129,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	base := l.base(key)
 	l.forget(key, base)
 	args := []any{"del"}
-	for _, k := range (hasLog | hasSmooth | hasFlight | hasBan).keys(base) {
+	for _, k := range append((hasLog | hasSmooth | hasFlight | hasBan).keys(base), base+":multi") {
 		args = append(args, k)
 	}
 	err := l.conn.Exec(ctx, rdb.NewCmd(base, args...).Replayable())

@@ -58,10 +58,7 @@ type Result struct {
 	// see "When Redis is silent" in the package's page.
 	Standin error
 
-	tiers []Status // nil if there is one limit, or Source is FromMemory
-	// What is remembered of a denial: which of the limits are full, as bits.
-	limits []Limit
-	full   uint16
+	tiers  []Status      // nil if there is one limit, or Source is FromMemory
 	denies bool          // the one limit is full
 	asked  time.Duration // when, on the stopwatch
 	// What Ticket is made of.
@@ -80,21 +77,9 @@ type Status struct {
 }
 
 // All yields how the key stands with each limit, in the order of
-// [Limiter.Limits]; of a denial that is remembered, with those that are full.
+// [Limiter.Limits]; of a denial that is remembered, with the one it is about.
 func (r Result) All() iter.Seq[Status] {
 	return func(yield func(Status) bool) {
-		if r.limits != nil {
-			for i, l := range r.limits {
-				left := 0
-				if l == r.Limit {
-					left = r.Remaining
-				}
-				if r.full&(1<<i) != 0 && !yield(Status{l, left, r.ResetAfter, true}) {
-					return
-				}
-			}
-			return
-		}
 		if r.tiers == nil {
 			if r.Limit.requests > 0 { // else there is no verdict
 				yield(Status{r.Limit, r.Remaining, r.ResetAfter, r.denies})

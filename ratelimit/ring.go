@@ -1,6 +1,9 @@
 package ratelimit
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // ringParts is into how many parts a process divides a window in which it counts
 // by itself. It counts a part until all of it has left the window, so it never
@@ -27,7 +30,10 @@ func (r *ring) turn(now, part time.Duration) {
 }
 
 // add counts n at now; turn has been called.
-func (r *ring) add(n int) { r.counts[r.newest%int64(len(r.counts))] += uint32(n) }
+func (r *ring) add(n int) {
+	c := &r.counts[r.newest%int64(len(r.counts))]
+	*c = uint32(min(uint64(*c)+uint64(n), math.MaxUint32))
+}
 
 // take takes n of those back that were counted at an instant.
 func (r *ring) take(n int, at, part time.Duration) {
@@ -38,14 +44,12 @@ func (r *ring) take(n int, at, part time.Duration) {
 	}
 }
 
-// since is how many were counted at from or later and are still in the window at
-// the instant at, which is not before the latest turn.
-func (r *ring) since(from, at, part time.Duration) (n int) {
+// within is how many are in the window that ends at an instant, which is not
+// before the latest turn.
+func (r *ring) within(at, part time.Duration) (n int) {
 	size := int64(len(r.counts))
-	for p := max(0, r.newest-size+1); p <= r.newest; p++ {
-		if leaves(p, part) > at && time.Duration(p+1)*part > from {
-			n += int(r.counts[p%size])
-		}
+	for p := max(0, r.newest-size+1, int64(at/part)-ringParts); p <= r.newest; p++ {
+		n += int(r.counts[p%size])
 	}
 	return n
 }
@@ -53,4 +57,13 @@ func (r *ring) since(from, at, part time.Duration) (n int) {
 // leaves is when all of part p has left the window.
 func leaves(p int64, part time.Duration) time.Duration {
 	return time.Duration(p+1+ringParts) * part
+}
+
+// since is how many were counted at an instant or later, or not long before.
+func (r *ring) since(from, part time.Duration) (n int) {
+	size := int64(len(r.counts))
+	for p := max(0, r.newest-size+1, int64(from/part)); p <= r.newest; p++ {
+		n += int(r.counts[p%size])
+	}
+	return n
 }

@@ -20,10 +20,14 @@ end
 
 local seen = false
 for _, p in pairs(policy) do
-  if p.seen and p.seen() then seen = true end
+  local at = p.seen and p.seen()
+  if at then
+    seen = true
+    if at ~= true then reply[2] = at end -- by which it is found again
+  end
 end
 
-local tiers, strike = {}, nil
+local tiers, strike, never = {}, nil, false
 for i = 4, #ARGV - 3, 4 do
   local a, b, c = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   if ARGV[i] == 'b' then
@@ -32,6 +36,7 @@ for i = 4, #ARGV - 3, 4 do
     local tier = { policy = policy[ARGV[i]] }
     tier.policy.check(tier, a, b, c)
     if tier.wait ~= 0 and not seen and reply[1] == 1 then reply[1] = 0 end
+    if tier.wait == -1 then never = true end
     tiers[#tiers + 1] = tier
   end
 end
@@ -43,7 +48,7 @@ if reply[1] == 1 and cost > 0 and not seen then
   end
 elseif reply[1] ~= 1 then
   for _, tier in ipairs(tiers) do tier.policy.denied(tier) end
-  if strike and reply[1] == 0 and cost > 0 then
+  if strike and reply[1] == 0 and cost > 0 and not never then
     reply[3] = policy.b.strike(strike[1], strike[2], strike[3])
     if reply[3] > 0 then reply[1] = 2 end
   end

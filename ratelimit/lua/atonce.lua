@@ -1,7 +1,7 @@
 -- Requests in flight: a sorted set of ids, scored with the ends of their leases.
 local flying = {}
 policy.f = flying
-if not typed('ZREMRANGEBYSCORE', flight, '-inf', digits(now)) then
+if not typed('ZCARD', flight) then
   -- Another type: who is in flight is not known, so nobody is let in for a lease.
   for i = 4, #ARGV - 3, 4 do
     if ARGV[i] == 'f' then
@@ -14,12 +14,12 @@ if not typed('ZREMRANGEBYSCORE', flight, '-inf', digits(now)) then
 end
 
 function flying.seen()
-  return redis.call('ZSCORE', flight, id) and true or false
+  return tonumber(redis.call('ZSCORE', flight, id) or 0) > now
 end
 
 function flying.check(tier, lease, limit)
-  local n = redis.call('ZCARD', flight)
-  local first = redis.call('ZRANGE', flight, 0, 0, 'WITHSCORES')
+  local n = redis.call('ZCOUNT', flight, '(' .. digits(now), '+inf')
+  local first = redis.call('ZRANGEBYSCORE', flight, '(' .. digits(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   tier.lease, tier.remaining = lease, math.max(0, limit - n)
   tier.reset = first[2] and tonumber(first[2]) - now or 0
   tier.wait = n >= limit and -2 or 0
@@ -33,6 +33,7 @@ end
 
 function flying.done()
   redis.call('ZADD', flight, digits(now + flying.lease), id)
+  redis.call('ZREMRANGEBYSCORE', flight, '-inf', digits(now))
   expire(flight, flying.lease)
 end
 

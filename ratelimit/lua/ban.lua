@@ -12,8 +12,9 @@ end
 
 -- Counts a denial, and returns how long the ban lasts that it leads to, or 0.
 function bans.strike(denials, within, lasting)
-  typed('ZREMRANGEBYSCORE', strikes, '-inf', digits(now - within))
+  typed('ZCARD', strikes)
   redis.call('ZADD', strikes, 'NX', digits(now), id)
+  redis.call('ZREMRANGEBYSCORE', strikes, '-inf', digits(now - within))
   if redis.call('ZCARD', strikes) < denials then
     expire(strikes, within)
     return 0

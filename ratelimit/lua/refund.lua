@@ -15,7 +15,11 @@ local found = false
 if log and typed('ZCARD', log) then
   local entries, kept = load(instant), {}
   for _, e in ipairs(entries or {}) do
-    if not found and e.id == id and e.at > now - ARGV[4] then found = true else kept[#kept + 1] = e end
+    if not found and e.id == id and e.at > now - ARGV[4] then
+      found, cost = true, e.cost
+    else
+      kept[#kept + 1] = e
+    end
   end
   -- The sums of all later ones are less by its cost.
   if found then rewrite(instant, entries[1].sum - entries[1].cost, kept) end
@@ -23,8 +27,14 @@ end
 
 if smooth then
   local ids = typed('HGET', smooth, 'ids')
-  local from, to = string.find(type(ids) == 'string' and ids or '', id .. ',', 1, true)
-  if from and not log then found = true end
+  if type(ids) ~= 'string' then ids = '' end
+  -- What it cost is what was noted, whatever the ticket says.
+  local from, to = string.find(',' .. ids, ',' .. id .. ':', 1, true)
+  if from then
+    local noted, stop = string.match(ids, '^(%d+),()', to)
+    cost, to = tonumber(noted) or 0, (stop or to + 1) - 1
+    if not log then found = true end
+  end
   if found then
     for i = 5, #ARGV - 1, 2 do
       local window, limit = ARGV[i], tonumber(ARGV[i + 1])

@@ -9,7 +9,7 @@ local refilled = not ids -- another type: taken for full, as the log is
 if type(ids) ~= 'string' then ids = '' end
 
 function smoothly.seen()
-  return string.find(ids, id .. ',', 1, true) ~= nil
+  return string.find(',' .. ids, ',' .. id .. ':', 1, true) ~= nil
 end
 
 function smoothly.check(tier, window, limit, burst)
@@ -53,7 +53,7 @@ end
 
 function smoothly.done()
   local _, stop = string.find(ids, string.rep('[^,]*,', IDS - 1))
-  ids = id .. ',' .. string.sub(ids, 1, stop or -1)
+  ids = id .. ':' .. digits(cost) .. ',' .. string.sub(ids, 1, stop or -1)
   levels[#levels + 1] = 'ids'
   levels[#levels + 1] = ids
   redis.call('HSET', smooth, unpack(levels))
