@@ -37,6 +37,16 @@ var ErrNoKey = errors.New("middleware: the request has no key")
 // A peer without an IP address, such as one on a Unix socket, has no key.
 func KeyByIP(r *http.Request) (string, error) { return keyByPrefix(r, 64) }
 
+// KeyByClientIP is [KeyByIP] behind proxies: a request of which no ClientIPFrom…
+// middleware outside has found the address has no key, where KeyByIP counts it
+// against its peer, which may be the proxy of all.
+func KeyByClientIP(r *http.Request) (string, error) {
+	if !chi.GetClientIPAddr(r.Context()).IsValid() {
+		return "", fmt.Errorf("%w: no middleware outside has found the client's address", ErrNoKey)
+	}
+	return KeyByIP(r)
+}
+
 // KeyByIPPrefix is [KeyByIP] with IPv6 addresses counted by a prefix of the given
 // length: 56 or 48 where providers give that much to each customer, 128 where
 // every address is known to be somebody else's. IPv4 is not affected.
@@ -121,7 +131,9 @@ func KeyByHeader(name string) KeyFunc {
 	if name == "" {
 		panic("middleware.KeyByHeader: the field has no name: write one such as X-API-Key")
 	}
-	name = http.CanonicalHeaderKey(name)
+	if name = http.CanonicalHeaderKey(name); name == "Host" {
+		panic("middleware.KeyByHeader: net/http keeps Host apart from the fields: write a KeyFunc that returns r.Host")
+	}
 	return func(r *http.Request) (string, error) {
 		switch values := r.Header[name]; {
 		case len(values) > 1:

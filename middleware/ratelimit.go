@@ -1,9 +1,11 @@
 package middleware
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"net/http"
 	"time"
 
@@ -31,8 +33,10 @@ import (
 // Access-Control-Expose-Headers names.
 //
 // A refusal is 429 Too Many Requests (RFC 6585 section 4) with Retry-After, at
-// least 1 and never too early, and Cache-Control: no-store; without Retry-After if
-// the request costs more than is ever admitted. Its body is
+// least 1 and never too early, and Cache-Control: no-store. It is without Retry-After
+// if the request costs more than is ever admitted, and a mere 1 if nobody knows: of
+// ratelimit.AtOnce alone, and of a cost that is above this process's part of the
+// limit while Redis is silent. Its body is
 // application/problem+json that names the limits which refuse, or text/plain if
 // the request's Accept prefers that. It is never 406.
 //
@@ -108,7 +112,13 @@ func (m *rateLimit) serve(w http.ResponseWriter, r *http.Request, next http.Hand
 		refuseUndecided(w, r, m.log, err)
 		return
 	}
-	result, err := p.limiter.AllowN(r.Context(), key, cost)
+	ctx := r.Context()
+	if p.lease > 0 {
+		// A client who leaves now must not leave a place behind that nobody gives
+		// back: the limiter's own budget bounds the wait.
+		ctx = context.WithoutCancel(ctx)
+	}
+	result, err := p.limiter.AllowN(ctx, key, cost)
 	switch {
 	case err != nil && !result.Shadowed:
 		refuseUndecided(w, r, m.log, err)
@@ -187,7 +197,7 @@ func (m *rateLimit) costOfRequest(r *http.Request) (int, error) {
 	if cost < 0 {
 		return 0, fmt.Errorf("middleware: WithCostFunc returned %d: a cost must be at least 0", cost)
 	}
-	return cost, nil
+	return min(cost, math.MaxInt32), nil // more than any limit admits
 }
 
 // listing is what the lists of addresses say of a request.

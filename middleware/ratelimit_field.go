@@ -41,12 +41,11 @@ func (f *fields) announce(h http.Header, p *policy, v *verdict) {
 		}
 		all = append(all, s)
 	}
-	if len(all) == 0 {
-		return // a verdict about no limit has no numbers
-	}
-	f.setTriple(h, p, v, all, values)
-	if f.dialect != NoDialect {
-		f.addLists(h, p, v, all, values)
+	if len(all) > 0 {
+		f.setTriple(h, p, v, all, values)
+		if f.dialect != NoDialect {
+			f.addLists(h, p, v, all, values)
+		}
 	}
 	if v.denied && !v.Never {
 		h.Set("Retry-After", strconv.FormatInt(v.retryAfter(), 10))
@@ -113,7 +112,7 @@ func requestsOf(p *policy, limit ratelimit.Limit) string {
 	if t := p.tier(limit); t != nil {
 		return t.requests
 	}
-	return strconv.Itoa(limit.Requests())
+	return strconv.Itoa(quotaOf(limit))
 }
 
 func (f *fields) resetAt(at time.Time, after time.Duration) string {

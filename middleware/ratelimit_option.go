@@ -172,7 +172,8 @@ func WithPartitionKey(secret []byte) RateLimitOption {
 // WithDenied has denied answer the requests that the limit refuses, in place of
 // 429 and a problem. What the verdict says in header fields is set by then,
 // Retry-After and Cache-Control: no-store among it (RFC 6585 section 4: a 429 must
-// not be stored). Refusals for another reason stay as they are.
+// not be stored). Refusals for another reason stay as they are. It must write a
+// status: if it writes nothing, net/http answers 200.
 func WithDenied(denied func(w http.ResponseWriter, r *http.Request, result ratelimit.Result)) RateLimitOption {
 	return func(c *rateLimitConfig) {
 		c.denied = optional[func(http.ResponseWriter, *http.Request, ratelimit.Result)]{denied, true}

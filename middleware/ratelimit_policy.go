@@ -35,7 +35,7 @@ func newPolicy(limiter *ratelimit.Limiter, dialect Dialect) *policy {
 	members := make([]string, len(limits))
 	for i, limit := range limits {
 		t := &p.tiers[i]
-		t.limit, t.requests = limit, strconv.Itoa(limit.Requests())
+		t.limit, t.requests = limit, strconv.Itoa(quotaOf(limit))
 		t.name = limit.Name() // valid as a Token and, in quotes, as a String
 		if dialect != Editors2026 {
 			t.name = `"` + t.name + `"`
@@ -49,6 +49,10 @@ func newPolicy(limiter *ratelimit.Limiter, dialect Dialect) *policy {
 	p.field = strings.Join(members, ", ")
 	return p
 }
+
+// quotaOf is what clients are told a limit admits: of Smooth its burst, if that is
+// more than a window's rate, so that no more remain than there are.
+func quotaOf(limit ratelimit.Limit) int { return max(limit.Requests(), limit.Burst()) }
 
 // tier is what can be said of limit, nil if it is none of p's.
 func (p *policy) tier(limit ratelimit.Limit) *tier {

@@ -118,8 +118,11 @@ func (c *denyCache) keep(m mark, l *Limiter, cost int, r Result, changes uint32)
 	if r.Banned {
 		e.reset, e.left = e.free, 0
 	}
-	i := 0
+	i, full := 0, 0
 	for s := range r.All() {
+		if s.Full {
+			full++
+		}
 		if s.Full && s.Limit.kind == InFlight && !r.Banned {
 			return // a place may come free at any time
 		}
@@ -127,6 +130,9 @@ func (c *denyCache) keep(m mark, l *Limiter, cost int, r Result, changes uint32)
 			e.shown = uint8(i)
 		}
 		i++
+	}
+	if full > 1 {
+		return // the others will have room before this one has, and are told of, too
 	}
 	now := c.watch.now()
 	// Remaining may grow before the request fits.

@@ -106,10 +106,14 @@ func longestOf(limits []Limit) (longest time.Duration) {
 // With returns a Limiter of other limits that counts the same usage: for plans
 // that differ from tenant to tenant, and may change from one request to the next.
 // A request is held to the limits of the Limiter that is asked, by all that was
-// counted before under whatever limits. It costs a microsecond or two, and no I/O.
+// counted before: sliding limits by what was admitted under any with sliding
+// limits, Smooth ones by what was under those of the same window, AtOnce by what is
+// in flight under any. It costs a microsecond or two, and no I/O.
 //
 // No sliding window may be longer than the longest of l's, for so long
-// admissions are kept. Its errors are of kind ErrConfig, all mistakes joined.
+// admissions are kept; and if l has sliding limits, so must these, or what they
+// admit would not count for the others. Its errors are of kind ErrConfig, all
+// mistakes joined.
 func (l *Limiter) With(limits ...Limit) (*Limiter, error) {
 	limits = slices.Clone(limits)
 	mistakes := mistakesOf(limits)
@@ -118,6 +122,9 @@ func (l *Limiter) With(limits ...Limit) (*Limiter, error) {
 	}
 	if longest := longestOf(limits); longest > l.retention {
 		mistakes = append(mistakes, fmt.Errorf("the window of %v is longer than %v, for which admissions are kept: give New the longest window of all plans", longest, l.retention))
+	}
+	if l.retention > 0 && len(limits) > 0 && longestOf(limits) == 0 {
+		mistakes = append(mistakes, errors.New("no limit such as PerHour(n) is among them, so that what they admit would not count for the other plans: add one"))
 	}
 	if l.noScripts.Load() && slices.ContainsFunc(limits, func(l Limit) bool { return l.kind != Sliding }) {
 		mistakes = append(mistakes, errNeedsScripts)

@@ -80,10 +80,16 @@ func (l *Limiter) spanOf(ctx context.Context, key string) (s span, err error) {
 	}
 }
 
+// costByMulti bounds the members that one request adds.
+const costByMulti = 10_000
+
 // transact has Redis decide without a script. wary says that a denial is likely:
 // then it looks first, and adds only if there is room.
 func (l *Limiter) transact(ctx context.Context, base, id string, cost int, wary bool) (Result, error) {
 	key := base + ":multi"
+	if cost > costByMulti && !l.never(cost) {
+		return Result{}, fmt.Errorf("%w: %d: without scripts it is at most %d", ErrCost, cost, costByMulti)
+	}
 	if l.local != nil {
 		if err := l.repayByMulti(ctx, base); err != nil {
 			return Result{}, err
@@ -252,9 +258,11 @@ func (v *counts) verdict(l *Limiter, cost, added int) Result {
 		if v.taken > v.earliest-window {
 			t = counted{requests, v.taken, v.taken, v.taken}
 		}
-		// When it is before all windows that end with the earliest.
+		// When it is before all windows that end with the earliest which the clock can
+		// show by then.
 		leaves := func(instant int64) time.Duration {
-			return micros(max(1, instant+window-v.now.UnixMicro()+v.latest-v.earliest))
+			rest := micros(max(1, instant+window-v.now.UnixMicro()+v.latest-v.earliest))
+			return rest + (min(rest, clockAges)/(clockParts-1) + 2*time.Microsecond).Truncate(time.Microsecond)
 		}
 		s := standing{Status: Status{Limit: limit, Remaining: int(max(0, requests-t.used))}}
 		if t.first > 0 {

@@ -62,6 +62,8 @@ func TestLimiter_With_mistakes(t *testing.T) {
 	base := open(t, testkit.Mini(t).Client(t), "weir", ratelimit.PerHour(3))
 	for want, limits := range map[string][]ratelimit.Limit{
 		"no limit":                            nil,
+		"would not count for the other plans": {ratelimit.PerHour(1).Smooth(2), ratelimit.AtOnce(1, time.Hour)},
+		"AtOnce has no rate to be Smooth":     {ratelimit.PerHour(1), ratelimit.AtOnce(1, time.Hour).Smooth(2)},
 		"24h0m0s is longer than 1h0m0s":       {ratelimit.Every(1, 24*time.Hour)},
 		"at least 1":                          {ratelimit.PerHour(0)},
 		"have one window":                     {ratelimit.PerHour(1), ratelimit.PerHour(2)},

@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// Ticket stands for one admission, in every process: it may be stored or sent
-// along. It is printable, has at most 60 characters, and holds nothing of the
-// key.
+// Ticket stands for one admission, in every process: it may be stored, or sent
+// along to another. It is printable, has at most 60 characters, and holds nothing of
+// the key. Take none from a client: it is not signed, and whoever can guess the id
+// of somebody's admission of the same key could refund it.
 type Ticket string
 
 // ticket is a Ticket taken apart.

@@ -31,6 +31,16 @@ func newProxy(cfg *config) *httputil.ReverseProxy {
 			}
 			pr.SetXForwarded()
 		},
+		ModifyResponse: func(r *http.Response) error {
+			if len(cfg.rates) > 0 {
+				// The origin's own limits are not this gateway's, and a field with
+				// two values says nothing.
+				for _, name := range []string{"X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"} {
+					delete(r.Header, name)
+				}
+			}
+			return nil
+		},
 		FlushInterval: -1, // streams pass as they come
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil {
