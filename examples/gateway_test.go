@@ -70,7 +70,7 @@ func TestGateway_twoOrigins(t *testing.T) {
 		}
 		req.Host = "shop.example"
 		for range 2 {
-			res, err := http.DefaultClient.Do(req)
+			res, err := httpClient.Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +94,7 @@ func TestGateway_profiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			req.Header.Set("Cookie", "theme=dark")
-			res, err := http.DefaultClient.Do(req)
+			res, err := httpClient.Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestGateway_fourProcessesKeepOneLimit(t *testing.T) {
 						panic(err)
 					}
 					req.Header.Set("X-Key", "k")
-					res, err := http.DefaultClient.Do(req)
+					res, err := httpClient.Do(req)
 					if err != nil {
 						t.Error(err)
 						return
@@ -182,7 +182,7 @@ func TestGateway_trustsOnlyWhomItIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("X-Forwarded-For", forged)
-		res, err := http.DefaultClient.Do(req)
+		res, err := httpClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}

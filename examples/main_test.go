@@ -141,3 +141,7 @@ func (p *program) stop() error {
 	}
 	return p.cmd.Wait()
 }
+
+// httpClient has connections of its own: each httptest.Server that closes takes
+// those of http.DefaultTransport away, whoever uses them.
+var httpClient = &http.Client{Transport: &http.Transport{}}

@@ -164,13 +164,18 @@ func TestCompact_overProcesses(t *testing.T) {
 	b := testkit.Shared(t, "server")
 	const limit, window = 5000, time.Second
 	a := attack{Spec: b.Spec(), Prefix: b.Prefix(t), Limit: limit, Window: window, Goroutines: 16,
-		Phases: steady(time.Now().Add(time.Second), window)}
+		Phases: twice(time.Now().Add(time.Second), window)}
 	args, err := json.Marshal(a)
 	if err != nil {
 		t.Fatal(err)
 	}
 	admissions := testkit.Decode[span](t, testkit.Spawn(t, 4, "attack", string(args)).Wait())
-	checkFlood(t, admissions, limit, window, 3*limit, 98)
+	checkFlood(t, admissions, limit, window, 2*limit, 98)
+}
+
+// twice asks for a window and a half: twice the limit is possible.
+func twice(start time.Time, window time.Duration) []phase {
+	return []phase{{From: start.UnixNano(), To: start.Add(window * 3 / 2).UnixNano()}}
 }
 
 // checkFlood holds what several processes have admitted to limit, as seen from
@@ -199,13 +204,9 @@ func checkFlood(t *testing.T, admissions []span, limit int, window time.Duration
 		return
 	}
 	filled := time.Duration(admissions[limit-1].Received - admissions[0].Sent)
-	slowest := time.Duration(0)
-	for _, a := range admissions {
-		slowest = max(slowest, time.Duration(a.Received-a.Sent))
-	}
-	told := fmt.Sprintf("%d admissions of %d (%.1f%%), at most %d in one window of %v; the first %d took %v, the slowest %v",
-		len(admissions), possible, 100*float64(len(admissions))/float64(possible), most, window, limit, filled, slowest)
-	if len(admissions)*100 < possible*percent && filled < window/2 && slowest < window/20 {
+	told := fmt.Sprintf("%d admissions of %d (%.1f%%), at most %d in one window of %v; the first %d took %v",
+		len(admissions), possible, 100*float64(len(admissions))/float64(possible), most, window, limit, filled)
+	if len(admissions)*100 < possible*percent && filled < window/3 {
 		t.Errorf("%s; want at least %d%%", told, percent)
 	}
 	t.Log(told)

@@ -99,16 +99,16 @@ func TestCompact_followsTheTruth(t *testing.T) {
 		limits  []ratelimit.Limit
 	}{
 		{"129", "steady", 800, 128, []ratelimit.Limit{short(129)}},
-		{"10,000", "steady", 1000, 128, []ratelimit.Limit{short(10_000)}},
+		{"10,000", "steady", 700, 128, []ratelimit.Limit{short(10_000)}},
 		{"10,000", "halves", 500, 128, []ratelimit.Limit{short(10_000)}},
-		{"1,000,000", "bursts", 1000, 128, []ratelimit.Limit{short(1_000_000)}},
-		{"1,000,000", "weights", 1000, 128, []ratelimit.Limit{short(1_000_000)}},
+		{"1,000,000", "bursts", 700, 128, []ratelimit.Limit{short(1_000_000)}},
+		{"1,000,000", "weights", 700, 128, []ratelimit.Limit{short(1_000_000)}},
 		{"2,147,483,647", "weights", 600, 128, []ratelimit.Limit{short(1<<31 - 1)}},
 		{"128, exact", "bursts", 400, 128, []ratelimit.Limit{short(128)}},
-		{"1,000, exact", "weights", 1000, 1000, []ratelimit.Limit{short(1000)}},
-		{"exact and batches", "steady", 1000, 128, []ratelimit.Limit{ratelimit.PerSecond(10), ratelimit.Every(1000, 2*time.Minute)}},
-		{"three", "weights", 1500, 128, []ratelimit.Limit{ratelimit.PerSecond(100), short(800), ratelimit.Every(4000, 10*time.Minute)}},
-		{"close ones", "steady", 1200, 128, []ratelimit.Limit{short(1000), ratelimit.PerHour(1500)}},
+		{"1,000, exact", "weights", 600, 1000, []ratelimit.Limit{short(1000)}},
+		{"exact and batches", "steady", 700, 128, []ratelimit.Limit{ratelimit.PerSecond(10), ratelimit.Every(1000, 2*time.Minute)}},
+		{"three", "weights", 900, 128, []ratelimit.Limit{ratelimit.PerSecond(100), short(800), ratelimit.Every(4000, 10*time.Minute)}},
+		{"close ones", "steady", 800, 128, []ratelimit.Limit{short(1000), ratelimit.PerHour(1500)}},
 		{"of one order", "brim", 2000, 128, []ratelimit.Limit{short(200), ratelimit.Every(790, 4*time.Minute)}},
 	}
 	for _, tt := range tests {

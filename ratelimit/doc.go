@@ -40,8 +40,8 @@
 //   - RetryAfter is the instant at which the request would be admitted if
 //     nobody else came, not the end of some window.
 //   - Counted once: a decision whose reply was lost is asked for again under
-//     the same id, and answers as it did, unless 128 other admissions of the same
-//     key came between (32 of one kept in batches, 32 of a Smooth limit alone):
+//     the same id, and answers as it did, unless 1,024 other admissions of the same
+//     key came between (32 of one kept in batches, or of a Smooth limit alone):
 //     then it counts twice, never not at all.
 //   - Up to a limit of 128 ([WithExact]) nobody is admitted too late. Higher
 //     limits are kept in batches: never too many, at most 1.8 % too few.

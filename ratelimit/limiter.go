@@ -163,7 +163,8 @@ func (l *Limiter) Allow(ctx context.Context, key string) (Result, error) {
 // answer the script as Redis does. Under WithShadow none of them keeps a request
 // out: they are in the error, and Result.Allowed is true.
 //
-// A reply lost on the way is asked for again and does not count twice.
+// A reply lost on the way is asked for again and does not count twice: see the
+// package's Guarantees.
 func (l *Limiter) AllowN(ctx context.Context, key string, cost int) (Result, error) {
 	if l.observe == nil && !l.shadow {
 		return l.decide(ctx, key, cost)

@@ -194,7 +194,7 @@ func TestMulti_followsTheTruth(t *testing.T) {
 				random := rand.New(rand.NewPCG(11, uint64(len(name))))
 				var truth ledger
 				denials := 0
-				for range 900 {
+				for range 700 {
 					cost := 1 + random.IntN(4)*random.IntN(3)
 					now, got := time.Now(), allowN(t, limiter, "alice", cost)
 					fits, surely := true, true

@@ -244,7 +244,7 @@ func histogram(spans []siegeSpan, failed time.Time) (text string) {
 // and when own is left to one process's part of others in hear.
 func TestLimiter_outage_atRandom(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(20)
+	seeds := uint64(8)
 	if testing.Short() {
 		seeds = 6
 	}
