@@ -60,13 +60,23 @@
 // silences in a row a breaker opens: then it does not wait at all, and one call
 // in 250 ms asks whether Redis is back. Meanwhile
 //
-//   - by default each process counts by itself, and admits what was left of the
-//     limit when it heard of Redis last, divided by [WithInstances]. What it
-//     admits is written back when Redis is there again;
+//   - by default each process counts by itself. From the first silence until two
+//     seconds after Redis is back, what it admits of a key, by itself or by Redis,
+//     is within its part of what was left of the limit when it heard of Redis
+//     last: that divided by [WithInstances], and at least 1. So n processes that
+//     all knew the key admit at most L + n in any window, over beginning and end
+//     as well. What a process admits by itself is written back before Redis
+//     decides on the key again, once;
 //   - under [WithFailOpen] everything is admitted;
 //   - under [WithFailClosed] Allow returns ErrUnavailable.
 //
 // Result.Standin tells such verdicts from Redis's.
+//
+// Not promised: a process that never asked about a key does not know what others
+// used of it, and admits its part of the whole limit; one that alone is cut off goes
+// on admitting its part beside the others; and where Redis loses its data, what others
+// admitted before is lost with it. A process knows at least 32,768 keys, at some 300
+// bytes each, then forgets those asked about longest ago.
 //
 // # Keys in Redis
 //

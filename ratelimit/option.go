@@ -85,8 +85,8 @@ func WithTimeout(budget time.Duration) Option {
 //
 // The price of an exact key is 28 bytes a request up to 128 requests, as Redis
 // keeps such sets compact, and 134 beyond: 114 KB at a limit of 1,000, 1.3 MB at
-// 10,000. A key in batches takes less than 4 KB whatever the limit is, and some
-// 14 KB more for each further limit that is kept so.
+// 10,000. A key in batches takes less than 4 KB up to limits of some millions (5 KB at
+// the highest), and some 14 KB more for each further limit that is kept so.
 func WithExact(requests int) Option {
 	return optionFunc(func(c *config) { c.exact = requests })
 }
