@@ -171,7 +171,7 @@ func TestAtOnce_keys(t *testing.T) {
 		prefix := b.Prefix(t)
 		limiter := open(t, client, prefix, ratelimit.AtOnce(2, time.Minute))
 		allow(t, limiter, "alice")
-		key := onlyKey(t, client, prefix)
+		key := testkit.OnlyKey(t, client, prefix)
 		for _, harm := range []func() error{
 			func() error { return persist(t, client, key) },
 			func() error { return client.Set(t.Context(), key, "17", 0).Err() },

@@ -54,9 +54,9 @@ func TestCompact_underFire(t *testing.T) {
 	limiter := open(t, client, prefix, ratelimit.Every(limit, window), ratelimit.Every(2*limit, 4*window), ratelimit.WithDenyCache(0))
 	keys := map[string]string{}
 	for _, name := range []string{"flushed", "persisted", "overwritten"} {
-		before := keysOf(t, client, prefix)
+		before := testkit.Keys(t, client, prefix)
 		allow(t, limiter, name)
-		for _, k := range keysOf(t, client, prefix) {
+		for _, k := range testkit.Keys(t, client, prefix) {
 			if !slices.Contains(before, k) {
 				keys[name] = k
 			}

@@ -44,7 +44,7 @@ func TestCompact_memory(t *testing.T) {
 				limiter := open(t, client, prefix, ratelimit.Every(limit, window), ratelimit.WithDenyCache(0))
 				random := rand.New(rand.NewPCG(3, uint64(limit)))
 				allow(t, limiter, "alice")
-				key := onlyKey(t, client, prefix)
+				key := testkit.OnlyKey(t, client, prefix)
 				wg.Go(func() {
 					var largest, most int64
 					for i, end := 0, time.Now().Add(5*window); time.Now().Before(end); i++ {
@@ -94,7 +94,7 @@ func TestCompact_spoiled(t *testing.T) {
 				for range 3 {
 					last = allowN(t, limiter, "alice", 5)
 				}
-				key := onlyKey(t, client, prefix)
+				key := testkit.OnlyKey(t, client, prefix)
 				if err := client.Do(t.Context(), harm(key, float64(last.At.UnixMicro()))...).Err(); err != nil {
 					t.Fatal(err)
 				}
@@ -106,7 +106,7 @@ func TestCompact_spoiled(t *testing.T) {
 				if ttl := client.PTTL(t.Context(), key).Val(); ttl <= 0 || ttl > time.Hour+time.Second {
 					t.Errorf("a lifetime of %v", ttl)
 				}
-				if left := members(t, client, key); len(left) != 1 {
+				if left := testkit.Members(t, client, key); len(left) != 1 {
 					t.Errorf("members %v; want one, that stands for all", left)
 				}
 			})
@@ -123,7 +123,7 @@ func TestCompact_keepsItsLifetime(t *testing.T) {
 		prefix := b.Prefix(t)
 		limiter := open(t, client, prefix, ratelimit.Every(1000, 5*time.Second))
 		first := allow(t, limiter, "alice").Ticket()
-		key := onlyKey(t, client, prefix)
+		key := testkit.OnlyKey(t, client, prefix)
 		check := func(after string) {
 			if ttl := client.PTTL(t.Context(), key).Val(); ttl <= 0 || ttl > 6*time.Second {
 				t.Errorf("after %s: a lifetime of %v; want up to 6s", after, ttl)
@@ -138,7 +138,7 @@ func TestCompact_keepsItsLifetime(t *testing.T) {
 			allow(t, limiter, "alice")
 		}
 		check("merges")
-		if n := len(members(t, client, key)); n > 60 {
+		if n := len(testkit.Members(t, client, key)); n > 60 {
 			t.Errorf("%d members of 121; want fewer", n)
 		}
 	})
@@ -154,7 +154,7 @@ func TestCompact_largeSums(t *testing.T) {
 		prefix := b.Prefix(t)
 		limiter := open(t, client, prefix, ratelimit.PerHour(1000))
 		at := allow(t, limiter, "alice").At
-		key := onlyKey(t, client, prefix)
+		key := testkit.OnlyKey(t, client, prefix)
 		crafted := []redis.Z{}
 		for i := range 30 { // 15 digits, and then 16
 			sum := int64(1e15 - 15 + i)
@@ -169,7 +169,7 @@ func TestCompact_largeSums(t *testing.T) {
 				t.Fatalf("request %d: %s; want %d remaining", i+1, show(got), 1000-31-i)
 			}
 		}
-		last := members(t, client, key)
+		last := testkit.Members(t, client, key)
 		if text := last[len(last)-1].Member.(string); !strings.HasPrefix(text, "c120:1:") {
 			t.Errorf("the last member is %q; want c120:1:…", text)
 		}

@@ -125,7 +125,7 @@ func TestCompact_followsTheTruth(t *testing.T) {
 					truth.check(t, allowN(t, limiter, "alice", cost), cost, laxity(tt.exact))
 					time.Sleep(wait)
 				}
-				if n := len(members(t, client, onlyKey(t, client, "weir"))); len(tt.limits) == 1 && tt.limits[0].Requests() > tt.exact && n > 57+48 {
+				if n := len(testkit.Members(t, client, testkit.OnlyKey(t, client, "weir"))); len(tt.limits) == 1 && tt.limits[0].Requests() > tt.exact && n > 57+48 {
 					t.Errorf("%d members; want at most 57 batches and 48 requests", n)
 				}
 				if n := len(truth.at); n < tt.asked/5 || n > tt.asked*9/10 {

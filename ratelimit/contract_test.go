@@ -148,15 +148,15 @@ func TestLimiter_denialChangesNothing(t *testing.T) {
 		for range 3 {
 			last = allow(t, limiter, "alice")
 		}
-		key := onlyKey(t, client, prefix)
-		before := members(t, client, key)
+		key := testkit.OnlyKey(t, client, prefix)
+		before := testkit.Members(t, client, key)
 		for range 20 {
 			last = allow(t, limiter, "alice")
 			if last.Allowed {
 				t.Fatal("allowed beyond the limit")
 			}
 		}
-		if after := members(t, client, key); len(before) != 3 || !slices.Equal(before, after) {
+		if after := testkit.Members(t, client, key); len(before) != 3 || !slices.Equal(before, after) {
 			t.Errorf("admissions before %v, after %v; want three, the same", before, after)
 		}
 		first := time.UnixMicro(int64(before[0].Score))
@@ -218,7 +218,7 @@ func TestLimiter_tiersAllOrNothing(t *testing.T) {
 				}
 				t.Fatalf("request %d: %s; want allowed %v by %v", i+1, show(got), want.allowed, want.tier)
 			}
-			if n := len(members(t, client, onlyKey(t, client, prefix))); n != want.counted {
+			if n := len(testkit.Members(t, client, testkit.OnlyKey(t, client, prefix))); n != want.counted {
 				t.Errorf("request %d: %d counted; want %d", i+1, n, want.counted)
 			}
 			if i == 3 {
@@ -239,7 +239,7 @@ func TestLimiter_everyKeyExpires(t *testing.T) {
 			limiter := open(t, client, prefix, ratelimit.Every(2, window))
 			for i := range 4 {
 				allow(t, limiter, "alice")
-				keys := keysOf(t, client, prefix)
+				keys := testkit.Keys(t, client, prefix)
 				if len(keys) == 0 && window < time.Second {
 					continue // expired already
 				}
@@ -249,7 +249,7 @@ func TestLimiter_everyKeyExpires(t *testing.T) {
 				}
 			}
 			if window <= 100*time.Millisecond {
-				testkit.Eventually(t, "the key to expire", func() bool { return len(keysOf(t, client, prefix)) == 0 })
+				testkit.Eventually(t, "the key to expire", func() bool { return len(testkit.Keys(t, client, prefix)) == 0 })
 			}
 		}
 	})
@@ -286,7 +286,7 @@ func TestLimiter_heals(t *testing.T) {
 				for range tt.used {
 					allow(t, limiter, "alice")
 				}
-				key := onlyKey(t, client, prefix)
+				key := testkit.OnlyKey(t, client, prefix)
 				if err := tt.harm(t, client, key); err != nil {
 					t.Fatal(err)
 				}
@@ -382,13 +382,13 @@ func TestLimiter_keysAreNotTold(t *testing.T) {
 				t.Errorf("%.20q: admitted three of two", key)
 			}
 		}
-		keys := keysOf(t, client, prefix)
+		keys := testkit.Keys(t, client, prefix)
 		if len(keys) != 6 {
 			t.Errorf("%d keys; want one for each of six", len(keys))
 		}
 		for _, key := range keys {
 			all := key
-			for _, z := range members(t, client, key) {
+			for _, z := range testkit.Members(t, client, key) {
 				all += " " + z.Member.(string)
 			}
 			for _, told := range []string{"192.0.2", "alice", "example", "secret"} {
@@ -413,7 +413,7 @@ func TestLimiter_emptyKey(t *testing.T) {
 			t.Errorf("= %+v, %v; want ErrEmptyKey", got, err)
 		}
 	}
-	if keys := keysOf(t, client, "weir"); len(keys) != 0 {
+	if keys := testkit.Keys(t, client, "weir"); len(keys) != 0 {
 		t.Errorf("keys %q; want none", keys)
 	}
 }

@@ -2,7 +2,6 @@ package ratelimit_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -84,57 +83,6 @@ func allow(tb testing.TB, limiter *ratelimit.Limiter, key string) ratelimit.Resu
 // show is what of a Result the model speaks of.
 func show(r ratelimit.Result) string {
 	return fmt.Sprintf("allowed %v, %v, %d remaining, reset after %v, retry after %v", r.Allowed, r.Limit, r.Remaining, r.ResetAfter, r.RetryAfter)
-}
-
-// keysOf lists the keys under prefix, on all masters.
-func keysOf(tb testing.TB, client redis.UniversalClient, prefix string) (keys []string) {
-	tb.Helper()
-	scan := func(ctx context.Context, client *redis.Client) error {
-		for iter := client.Scan(ctx, 0, prefix+":*", 1000).Iterator(); ; {
-			if !iter.Next(ctx) {
-				return iter.Err()
-			}
-			keys = append(keys, iter.Val())
-		}
-	}
-	var err error
-	if cluster, ok := client.(*redis.ClusterClient); ok {
-		masters := make(chan *redis.Client, 16)
-		err = cluster.ForEachMaster(context.Background(), func(_ context.Context, master *redis.Client) error {
-			masters <- master
-			return nil
-		})
-		close(masters)
-		for master := range masters {
-			err = errors.Join(err, scan(context.Background(), master))
-		}
-	} else {
-		err = scan(context.Background(), client.(*redis.Client))
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return keys
-}
-
-// onlyKey is the one key under prefix.
-func onlyKey(tb testing.TB, client redis.UniversalClient, prefix string) string {
-	tb.Helper()
-	keys := keysOf(tb, client, prefix)
-	if len(keys) != 1 {
-		tb.Fatalf("keys under %s: %q; want one", prefix, keys)
-	}
-	return keys[0]
-}
-
-// members are a key's admissions, with their scores.
-func members(tb testing.TB, client redis.UniversalClient, key string) []redis.Z {
-	tb.Helper()
-	z, err := client.ZRangeWithScores(context.Background(), key, 0, -1).Result()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return z
 }
 
 // each runs the contract's case on every kind of Redis, side by side.

@@ -188,7 +188,7 @@ func TestMulti_lostReplies(t *testing.T) {
 			}
 			p.Heal()
 			direct := b.Client(t)
-			if n := len(members(t, direct, onlyKey(t, direct, prefix))); n != tt.counted {
+			if n := len(testkit.Members(t, direct, testkit.OnlyKey(t, direct, prefix))); n != tt.counted {
 				t.Errorf("%d counted; want %d", n, tt.counted)
 			}
 			admitted := tt.used
@@ -255,8 +255,8 @@ func TestMulti_silentUndo(t *testing.T) {
 	}
 	p.Heal()
 	direct := b.Client(t)
-	for _, key := range keysOf(t, direct, prefix) {
-		if n := len(members(t, direct, key)); n > 4 {
+	for _, key := range testkit.Keys(t, direct, prefix) {
+		if n := len(testkit.Members(t, direct, key)); n > 4 {
 			t.Errorf("%d counted; want at most one too many", n)
 		}
 	}

@@ -58,14 +58,14 @@ func TestMulti_allOrNothing(t *testing.T) {
 		limiter := byMulti(t, client, prefix, long, short)
 		first := allowN(t, limiter, "alice", 4)
 		allowN(t, limiter, "alice", 2)
-		key := onlyKey(t, client, prefix)
-		before := members(t, client, key)
+		key := testkit.OnlyKey(t, client, prefix)
+		before := testkit.Members(t, client, key)
 		for _, cost := range []int{1, 2, 6, 1} {
 			if got := allowN(t, limiter, "alice", cost); got.Allowed || got.Limit != short || got.RetryAfter <= 0 || got.RetryAfter > 10*time.Minute+time.Second {
 				t.Errorf("cost %d: %s; want denied by %v", cost, show(got), short)
 			}
 		}
-		if after := members(t, client, key); len(before) != 6 || !slices.Equal(before, after) {
+		if after := testkit.Members(t, client, key); len(before) != 6 || !slices.Equal(before, after) {
 			t.Errorf("before %v, after %v; want six, the same", before, after)
 		}
 		if got := refund(t, limiter, "alice", first.Ticket()); !got {
@@ -90,7 +90,7 @@ func TestMulti_everyKeyExpires(t *testing.T) {
 			prefix := b.Prefix(t)
 			limiter := byMulti(t, client, prefix, ratelimit.Every(2, window))
 			check := func(after string) {
-				keys := keysOf(t, client, prefix)
+				keys := testkit.Keys(t, client, prefix)
 				if len(keys) == 0 && window < time.Second {
 					return // expired already
 				}
@@ -104,14 +104,14 @@ func TestMulti_everyKeyExpires(t *testing.T) {
 				check(fmt.Sprint("request ", i+1))
 			}
 			if window > 100*time.Millisecond {
-				if err := persist(t, client, onlyKey(t, client, prefix)); err != nil {
+				if err := persist(t, client, testkit.OnlyKey(t, client, prefix)); err != nil {
 					t.Fatal(err)
 				}
 				allowN(t, limiter, "alice", 0)
 				check("it was lost")
 				continue
 			}
-			testkit.Eventually(t, "the key to expire", func() bool { return len(keysOf(t, client, prefix)) == 0 })
+			testkit.Eventually(t, "the key to expire", func() bool { return len(testkit.Keys(t, client, prefix)) == 0 })
 		}
 	})
 }
@@ -128,7 +128,7 @@ func TestMulti_forgets(t *testing.T) {
 			allow(t, limiter, "alice")
 			time.Sleep(190 * time.Millisecond)
 		}
-		if n := len(members(t, client, onlyKey(t, client, "weir"))); n > 60 {
+		if n := len(testkit.Members(t, client, testkit.OnlyKey(t, client, "weir"))); n > 60 {
 			t.Errorf("%d members; want 5, and at most some 40 that have left", n)
 		}
 	})
@@ -150,7 +150,7 @@ func TestMulti_heals(t *testing.T) {
 				prefix := b.Prefix(t)
 				limiter := byMulti(t, client, prefix, ratelimit.Every(3, window))
 				allow(t, limiter, "alice")
-				key := onlyKey(t, client, prefix)
+				key := testkit.OnlyKey(t, client, prefix)
 				if err := errors.Join(client.Del(t.Context(), key).Err(), client.Do(t.Context(), harm(client, key)...).Err()); err != nil {
 					t.Fatal(err)
 				}

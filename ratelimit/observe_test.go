@@ -70,7 +70,7 @@ func TestWithShadow(t *testing.T) {
 		if denied != 3 {
 			t.Errorf("%d would have been denied; want 3", denied)
 		}
-		if got := len(members(t, client, onlyKey(t, client, prefix))); got != 2 {
+		if got := len(testkit.Members(t, client, testkit.OnlyKey(t, client, prefix))); got != 2 {
 			t.Errorf("%d counted; want 2", got)
 		}
 	})

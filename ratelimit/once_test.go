@@ -59,7 +59,7 @@ func TestLimiter_countedOnce(t *testing.T) {
 						t.Errorf("%s; want allowed %v, %d remaining of 3 per hour", show(got), tt.allowed, tt.remaining)
 					}
 					direct := b.Client(t)
-					if n := len(members(t, direct, onlyKey(t, direct, prefix))); n != tt.counted {
+					if n := len(testkit.Members(t, direct, testkit.OnlyKey(t, direct, prefix))); n != tt.counted {
 						t.Errorf("%d counted; want %d", n, tt.counted)
 					}
 				})
@@ -97,8 +97,8 @@ func TestLimiter_countedOnce_afterTheShortestWindow(t *testing.T) {
 			}
 			direct := b.Client(t)
 			total := 0
-			for _, key := range keysOf(t, direct, prefix) {
-				total += len(members(t, direct, key))
+			for _, key := range testkit.Keys(t, direct, prefix) {
+				total += len(testkit.Members(t, direct, key))
 			}
 			if total != 2 {
 				t.Errorf("%d counted for alice and bob; want one each", total)

@@ -250,7 +250,7 @@ func TestLimiter_reset(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if keys := keysOf(t, client, prefix); len(keys) != 0 {
+		if keys := testkit.Keys(t, client, prefix); len(keys) != 0 {
 			t.Errorf("left: %q", keys)
 		}
 	})

@@ -93,7 +93,7 @@ func TestSmooth_keys(t *testing.T) {
 		prefix := b.Prefix(t)
 		limiter := open(t, client, prefix, ratelimit.PerMinute(60).Smooth(4), ratelimit.WithDenyCache(0))
 		allow(t, limiter, "alice")
-		key := onlyKey(t, client, prefix)
+		key := testkit.OnlyKey(t, client, prefix)
 		lifetime := func(want time.Duration) {
 			t.Helper()
 			if ttl, err := client.PTTL(t.Context(), key).Result(); err != nil || ttl <= 0 || ttl > want {

@@ -167,7 +167,7 @@ func TestLimiter_peek(t *testing.T) {
 				t.Errorf("peek: %s, %v; want allowed, 2 remaining", show(got), err)
 			}
 		}
-		if keys := keysOf(t, client, prefix); len(keys) != 0 {
+		if keys := testkit.Keys(t, client, prefix); len(keys) != 0 {
 			t.Errorf("peeking left %q", keys)
 		}
 		allow(t, limiter, "alice")

@@ -238,13 +238,13 @@ func TestLedger_namesAreNotTold(t *testing.T) {
 			x.topUp(account, 2, "secret "+account)
 			x.reserve(account, 1, "example order")
 		}
-		keys := keysOf(t, client, prefix)
+		keys := testkit.Keys(t, client, prefix)
 		if len(keys) != len(accounts) {
 			t.Errorf("%d keys; want one for each of %d", len(keys), len(accounts))
 		}
 		for _, key := range keys {
 			all := key
-			for _, z := range members(t, client, key) {
+			for _, z := range testkit.Members(t, client, key) {
 				all += " " + z.Member.(string)
 			}
 			for _, told := range []string{"192.0.2", "alice", "example", "secret", "order"} {

@@ -111,7 +111,7 @@ func TestLedger_corrupt(t *testing.T) {
 				x := teller{t, open(t, client, prefix)}
 				x.topUp("a", 100, "")
 				x.reserve("a", 10, "h")
-				key := onlyKey(t, client, prefix)
+				key := testkit.OnlyKey(t, client, prefix)
 				if err := harm(client, key); err != nil {
 					t.Fatal(err)
 				}
@@ -124,10 +124,10 @@ func TestLedger_corrupt(t *testing.T) {
 				x := teller{t, open(t, client, prefix)}
 				x.topUp("a", 100, "")
 				x.reserve("a", 10, "h")
-				key := onlyKey(t, client, prefix)
+				key := testkit.OnlyKey(t, client, prefix)
 				var r, d string
 				var score float64
-				for _, z := range members(t, client, key) {
+				for _, z := range testkit.Members(t, client, key) {
 					switch m := z.Member.(string); {
 					case len(m) > 40 && z.Score < -1<<52 && m[0] == 'd' && score > z.Score:
 						d, r, score = m, "r"+m[1:23], z.Score // the latest to be forgotten is the hold's

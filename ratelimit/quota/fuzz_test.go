@@ -87,7 +87,7 @@ func FuzzStored(f *testing.F) {
 		defer client.FlushAll(ctx)
 		x.topUp("a", 100, "")
 		x.reserve("a", 10, "h")
-		key := onlyKey(t, client, "weir")
+		key := testkit.OnlyKey(t, client, "weir")
 		if err := client.ZAdd(ctx, key, redis.Z{Score: score, Member: member}).Err(); err != nil {
 			return
 		}

@@ -78,18 +78,18 @@ func TestLedger_holdsEndTogether(t *testing.T) {
 	for i := range z {
 		z[i] = redis.Z{Score: -past, Member: fmt.Sprintf("h%022d 1", i)}
 	}
-	key := onlyKey(t, client, prefix)
+	key := testkit.OnlyKey(t, client, prefix)
 	if err := errors.Join(client.ZAdd(t.Context(), key, z...).Err(), do(client, "ZADD", key, 2*n, "held", 0, "balance")); err != nil {
 		t.Fatal(err)
 	}
 	x.has("a", n, n)
-	if got := len(members(t, client, key)); got < n {
+	if got := len(testkit.Members(t, client, key)); got < n {
 		t.Errorf("%d members; want Balance to have written nothing", got)
 	}
 	if r := x.deduct("a", 1, ""); show(r) != "done 1: 19999, 20000 held" {
 		t.Errorf("%s; want all that had ended, and what is open held", show(r))
 	}
-	if got := len(members(t, client, key)); got != 9 {
+	if got := len(testkit.Members(t, client, key)); got != 9 {
 		t.Errorf("%d members; want balance, held, a hold and three requests", got)
 	}
 }
@@ -154,7 +154,7 @@ func TestLedger_remembers(t *testing.T) {
 			t.Errorf("%s; want unknown, as all is forgotten", show(r))
 		}
 		x.topUp("a", 1, "")
-		if z := members(t, client, onlyKey(t, client, "weir")); len(z) != 4 {
+		if z := testkit.Members(t, client, testkit.OnlyKey(t, client, "weir")); len(z) != 4 {
 			t.Errorf("%v; want balance, held and the two of the last request", z)
 		}
 	})
@@ -225,7 +225,7 @@ func TestLedger_keys(t *testing.T) {
 		}
 		for _, step := range steps {
 			step.do()
-			keys := keysOf(t, client, prefix)
+			keys := testkit.Keys(t, client, prefix)
 			if len(keys) == 0 {
 				if step.ttl != -2 {
 					t.Errorf("%s: no key", step.name)
@@ -242,12 +242,12 @@ func TestLedger_keys(t *testing.T) {
 		}
 		// An EXPIRE of somebody else's does not outlive the next call.
 		x.topUp("a", 1, "")
-		if err := client.Expire(t.Context(), keysOf(t, client, prefix)[0], time.Hour).Err(); err != nil {
+		if err := client.Expire(t.Context(), testkit.Keys(t, client, prefix)[0], time.Hour).Err(); err != nil {
 			t.Fatal(err)
 		}
 		x.deduct("a", 1, "")
 		x.topUp("a", 1, "")
-		if got := client.TTL(t.Context(), keysOf(t, client, prefix)[0]).Val(); got != -1 {
+		if got := client.TTL(t.Context(), testkit.Keys(t, client, prefix)[0]).Val(); got != -1 {
 			t.Errorf("lifetime %v; want none", got)
 		}
 	})
@@ -262,11 +262,11 @@ func TestLedger_emptyAccountsGo(t *testing.T) {
 		x.topUp("a", 10, "")
 		x.deduct("a", 10, "")
 		time.Sleep(time.Minute - time.Millisecond)
-		if keys := keysOf(t, client, "weir"); len(keys) != 1 {
+		if keys := testkit.Keys(t, client, "weir"); len(keys) != 1 {
 			t.Errorf("keys %q; want the ids to be remembered still", keys)
 		}
 		time.Sleep(3 * time.Millisecond)
-		if keys := keysOf(t, client, "weir"); len(keys) != 0 {
+		if keys := testkit.Keys(t, client, "weir"); len(keys) != 0 {
 			t.Errorf("keys %q; want none", keys)
 		}
 	})
