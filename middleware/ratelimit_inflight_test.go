@@ -1,6 +1,7 @@
 package middleware_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -192,5 +193,25 @@ func TestRateLimit_atOnceUnderLoad(t *testing.T) {
 	}
 	if got := left(t, limiter, "k"); got != 4 {
 		t.Errorf("%d places left; want 4", got)
+	}
+}
+
+// A client who leaves while Redis decides keeps no place.
+//
+// Red when AllowN is asked under the request's own context.
+func TestRateLimit_leavesDuringTheVerdict(t *testing.T) {
+	t.Parallel()
+	b := testkit.Shared(t, "server")
+	client, proxies := b.ProxiedClient(t)
+	limiter := newLimiter(t, client, ratelimit.AtOnce(1, time.Hour), ratelimit.WithPrefix(b.Prefix(t)))
+	h := middleware.RateLimit(limiter, fixedKey("k"))(new(countedHandler))
+	answerTo(h, httptest.NewRequest("GET", "/", nil)) // connections, scripts
+	proxies.Each(func(p *testkit.Proxy) { p.Delay(50 * time.Millisecond) })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	answerTo(h, httptest.NewRequestWithContext(ctx, "GET", "/", nil))
+	proxies.Each((*testkit.Proxy).Heal)
+	if got, err := limiter.Peek(t.Context(), "k"); err != nil || got.Remaining != 1 {
+		t.Errorf("%d places free, %v; want 1", got.Remaining, err)
 	}
 }

@@ -196,3 +196,27 @@ func TestLimiter_refused(t *testing.T) {
 		t.Errorf("error %q; want ratelimit: allow: …NOPERM…EXECABORT…", text)
 	}
 }
+
+// A plan that needs scripts, made before the server was seen to forbid them, is
+// refused: MULTI would keep another limit than the one asked for.
+//
+// Red when ask does not look whether the limits are sliding.
+func TestLimiter_planWithoutScripts(t *testing.T) {
+	t.Parallel()
+	b := testkit.Server(t)
+	if err := b.Client(t).Do(t.Context(), "ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@all", "-@scripting").Err(); err != nil {
+		t.Fatal(err)
+	}
+	client := b.Client(t, func(o *redis.UniversalOptions) { o.Username, o.Password = "weak", "pw" })
+	limiter := open(t, client, "weir", ratelimit.PerHour(3))
+	plan := with(t, limiter, ratelimit.PerHour(3), ratelimit.PerHour(3).Smooth(1))
+	if got := allow(t, limiter, "alice"); !got.Allowed {
+		t.Errorf("%s; want MULTI's verdict", show(got))
+	}
+	if got, err := plan.Allow(t.Context(), "alice"); err == nil || got.Allowed || !strings.Contains(err.Error(), "without scripts") {
+		t.Errorf("the plan: %s, %v; want the refusal", show(got), err)
+	}
+	if _, err := limiter.With(ratelimit.PerHour(3), ratelimit.AtOnce(1, time.Hour)); !errors.Is(err, ratelimit.ErrConfig) {
+		t.Errorf("a plan made now: %v; want ErrConfig", err)
+	}
+}
