@@ -213,25 +213,32 @@ func (l *Limiter) decide(ctx context.Context, key string, cost int) (Result, err
 			return result, nil
 		}
 	}
-	var result Result
+	var (
+		result   Result
+		asked    bool // Redis may have been, but gave no answer
+		standsIn bool
+	)
 	err := ctx.Err()
 	if err == nil {
 		err = l.conn.Refuses(ctx, base)
 	}
 	if err == nil {
 		result, err = l.ask(ctx, base, id, cost, mark)
-		if isSilence(err) && cost > 0 && l.features&hasFlight != 0 {
-			l.places.lose(base, id, l.watch.now())
-		}
+		asked = isSilence(err)
 	}
-	if errors.Is(err, ErrUnavailable) {
-		switch {
-		case l.open:
-			first := l.limits[0]
-			return Result{Allowed: true, Source: FromStandin, Limit: first, Remaining: first.Burst(), At: time.Now(), Standin: err}, nil
-		case l.local != nil:
-			return l.local.admit(l, base, id, cost, err), nil
-		}
+	if errors.Is(err, ErrUnavailable) && l.local != nil {
+		result, err = l.local.admit(l, base, id, cost, err), nil
+		standsIn = true
+	}
+	if asked && cost > 0 && !result.Allowed && l.features&hasFlight != 0 {
+		l.places.lose(base, id, l.watch.now()) // Redis may give a place that nobody holds
+	}
+	switch {
+	case standsIn:
+		return result, nil
+	case l.open && errors.Is(err, ErrUnavailable):
+		first := l.limits[0]
+		return Result{Allowed: true, Source: FromStandin, Limit: first, Remaining: first.Burst(), At: time.Now(), Standin: err}, nil
 	}
 	if err != nil {
 		if err != ctx.Err() { // the caller's own end passes as it is
