@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +27,14 @@ func (*silent) Process(_ context.Context, cmd redis.Cmder) error {
 	cmd.SetErr(err)
 	return err
 }
+
+// Pipeline is that of a client that reaches nobody.
+func (*silent) Pipeline() redis.Pipeliner { return unreachable.Pipeline() }
+
+var unreachable = redis.NewClient(&redis.Options{
+	Dialer:     func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED },
+	MaxRetries: -1,
+})
 
 // alone is a Limiter on which the local stand-in decides.
 func alone(tb testing.TB, limit ratelimit.Limit, options ...ratelimit.Option) *ratelimit.Limiter {
