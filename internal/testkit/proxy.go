@@ -224,7 +224,8 @@ func (p *Proxy) accept(ln net.Listener) {
 		}
 		p.connections.Add(1)
 		p.mu.Lock()
-		if p.closed {
+		if p.closed || p.ln != ln {
+			// Refuse came between: Cut, behind it, would not see this one.
 			p.mu.Unlock()
 			conn.Close()
 			return
