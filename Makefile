@@ -51,7 +51,7 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	done
 
 .PHONY: bench
-bench: ## run the benchmarks matching BENCH (all), each for BENCHTIME (1s), and Weir beside its peers (3 minutes)
+bench: ## run the benchmarks matching BENCH (all), each for BENCHTIME (1s), and Weir beside its peers (6 minutes)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
 	$(GO) -C internal/bench test -run '^$$' -bench '$(BENCH)' -timeout 20m $(COMPARE)
 

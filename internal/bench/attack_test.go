@@ -53,7 +53,7 @@ func BenchmarkExactness(b *testing.B) {
 	}
 	addr, _ := serve(b)
 	of := entrants(inExact)
-	s := newSheet("under attack", fmt.Sprintf("most in a window of %d", attackLimit), "admitted of possible", "asked", "failed")
+	s := limiterTables.sheet("under attack", fmt.Sprintf("most in a window of %d", attackLimit), "admitted of possible", "asked", "failed")
 	s.exactness = true
 	for len(of) > 0 {
 		batch := of[:min(atOnce, len(of))]
@@ -86,7 +86,7 @@ func BenchmarkExactness(b *testing.B) {
 			if c.name == weir.name {
 				instead(b, float64(in), "weir/window")
 			}
-			worst[c.name] = fmt.Sprintf("%d / %d", in, admitted)
+			limiterTables.verdicts[c.name] = fmt.Sprintf("%d / %d", in, admitted)
 			s.add(c.name, fmt.Sprint(in), fmt.Sprintf("%d of %d", admitted, total), fmt.Sprint(asked), fmt.Sprint(failed))
 		}
 	}

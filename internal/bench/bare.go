@@ -8,7 +8,7 @@ import (
 
 // bareTrip is an empty script: what no limiter with a script can be faster than,
 // unless it leaves the trip out.
-var bareTrip = contestant{
+var bareTrip = limiting{
 	name:  "an empty EVALSHA",
 	floor: true,
 	open: func(client *redis.Client, _ limit) (limiter, error) {

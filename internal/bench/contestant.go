@@ -16,20 +16,24 @@ type limit struct {
 	window   time.Duration
 }
 
-// contestant is a rate limiter, or one way to configure it. Each is a file of
-// its own.
-type contestant struct {
+// contestant is what is compared, or one way to configure it. Each is a file of
+// its own. Open is the function that opens one.
+type contestant[Open any] struct {
 	name string
 	// client changes the options that all contestants' clients have in common;
 	// nil leaves them.
 	client func(*redis.Options)
-	// open makes a limiter on a client that nobody else uses.
-	open func(*redis.Client, limit) (limiter, error)
+	// open makes it on a client that nobody else uses.
+	open Open
 	// only names the tables the contestant is in; nil is all of them.
 	only []table
-	// floor says that it decides nothing, and admits everybody.
+	// floor says that it does only what all have to do at least, and keeps no
+	// promise: it admits everybody, or forgets what a session holds.
 	floor bool
 }
+
+// limiting is a contestant that limits rates.
+type limiting = contestant[func(*redis.Client, limit) (limiter, error)]
 
 // limiter is what a contestant decides with. Both functions are called from many
 // goroutines.
@@ -53,9 +57,9 @@ const (
 	inExact    table = "exactness"
 )
 
-// contestants are in the order of the tables' rows. To add one, write its file
-// and name it here.
-var contestants = []contestant{
+// contestants are the limiters, in the order of the tables' rows. To add one,
+// write its file and name it here.
+var contestants = []limiting{
 	bareTrip,
 	weir,
 	weirDeadline,
@@ -68,18 +72,18 @@ var contestants = []contestant{
 	plainPipeline,
 }
 
-// The two that all others are compared with.
-var references = [...]string{redisRate.name, weir.name}
+// The two that all other limiters are compared with.
+var references = []string{redisRate.name, weir.name}
 
-// entrants are the contestants of one table.
-func entrants(in table) []contestant {
-	return slices.DeleteFunc(slices.Clone(contestants), func(c contestant) bool {
+// entrants are the limiters of one table.
+func entrants(in table) []limiting {
+	return slices.DeleteFunc(slices.Clone(contestants), func(c limiting) bool {
 		return c.only != nil && !slices.Contains(c.only, in) || c.floor && (in == inMemory || in == inExact)
 	})
 }
 
 // names are those of several contestants.
-func names(of []contestant) []string {
+func names[Open any](of []contestant[Open]) []string {
 	all := make([]string, len(of))
 	for i, c := range of {
 		all[i] = c.name
@@ -87,18 +91,18 @@ func names(of []contestant) []string {
 	return all
 }
 
-// byName finds a contestant again in another process.
-func byName(name string) (contestant, error) {
-	i := slices.IndexFunc(contestants, func(c contestant) bool { return c.name == name })
+// byName finds a limiter again in another process.
+func byName(name string) (limiting, error) {
+	i := slices.IndexFunc(contestants, func(c limiting) bool { return c.name == name })
 	if i < 0 {
-		return contestant{}, fmt.Errorf("no contestant is named %q", name)
+		return limiting{}, fmt.Errorf("no contestant is named %q", name)
 	}
 	return contestants[i], nil
 }
 
 // dial returns the contestant's client. All have go-redis's default options, but
 // for the size of the pool: 0 is the default, 10 per core. The caller closes it.
-func (c contestant) dial(addr string, pool int) *redis.Client {
+func (c contestant[Open]) dial(addr string, pool int) *redis.Client {
 	options := &redis.Options{Addr: addr, PoolSize: pool}
 	if c.client != nil {
 		c.client(options)
@@ -106,9 +110,9 @@ func (c contestant) dial(addr string, pool int) *redis.Client {
 	return redis.NewClient(options)
 }
 
-// keysOf returns n keys that no other contestant has: some use the same names in
+// keysOf returns n keys that no other limiter has: some use the same names in
 // Redis. All have one length, so that no contestant sends more bytes for it.
-func keysOf(c contestant, n int) []string {
+func keysOf(c limiting, n int) []string {
 	at := slices.Index(names(contestants), c.name)
 	keys := make([]string, n)
 	for i := range keys {

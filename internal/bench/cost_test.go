@@ -19,7 +19,7 @@ import (
 func BenchmarkCost(b *testing.B) {
 	addr, admin := serve(b)
 	of := entrants(inCost)
-	s := newSheet("what a decision takes, allowed / denied",
+	s := limiterTables.sheet("what a decision takes, allowed / denied",
 		"Redis commands", "round trips", "bytes up", "bytes down", "allocations")
 	sides := []struct {
 		limit limit
@@ -45,46 +45,55 @@ func BenchmarkCost(b *testing.B) {
 }
 
 // costs returns the cells of one verdict.
-func costs(b *testing.B, c contestant, addr string, admin *redis.Client, l limit, want bool) [5]string {
+func costs(b *testing.B, c limiting, addr string, admin *redis.Client, l limit, want bool) [5]string {
 	b.Helper()
-	const decisions = 200
 	key := keysOf(c, 1)[0]
-	run := func(limiter limiter) {
-		for range decisions {
-			if allowed, err := limiter.allow(b.Context(), key); err != nil || allowed != want && !c.floor {
-				b.Fatalf("%s: allowed %v, %v; want %v", c.name, allowed, err, want)
-			}
-		}
-	}
-	open := func(addr string) limiter {
+	return taken(b, addr, admin, func(addr string) func() {
 		limiter := open(b, c, addr, 1, l)
 		for range 2 { // the connection, the script, the first request of the key
 			if _, err := limiter.allow(b.Context(), key); err != nil {
 				b.Fatalf("%s: %v", c.name, err)
 			}
 		}
-		return limiter
-	}
+		return func() {
+			if allowed, err := limiter.allow(b.Context(), key); err != nil || allowed != want && !c.floor {
+				b.Fatalf("%s: allowed %v, %v; want %v", c.name, allowed, err, want)
+			}
+		}
+	})
+}
 
+// taken returns how many commands, round trips, bytes up, bytes down and
+// allocations something takes. open makes it ready on one connection to addr, and
+// returns what does it once.
+func taken(b *testing.B, addr string, admin *redis.Client, open func(addr string) func()) [5]string {
+	b.Helper()
+	const times = 200
 	proxy := testkit.NewProxy(b, addr)
 	through := open(proxy.Addr())
 	idle := traffic(b, admin, func() {})
 	proxy.Reset()
-	used := traffic(b, admin, func() { run(through) })
+	used := traffic(b, admin, func() {
+		for range times {
+			through()
+		}
+	})
 	trips := proxy.RoundTrips()
 
 	direct := open(addr)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	run(direct)
+	for range times {
+		direct()
+	}
 	runtime.ReadMemStats(&after)
 
 	return [...]string{
-		part(used.commands-idle.commands, decisions),
-		part(float64(trips), decisions),
-		part(used.up-idle.up, decisions),
-		part(used.down-idle.down, decisions),
-		part(float64(after.Mallocs-before.Mallocs), decisions),
+		part(used.commands-idle.commands, times),
+		part(float64(trips), times),
+		part(used.up-idle.up, times),
+		part(used.down-idle.down, times),
+		part(float64(after.Mallocs-before.Mallocs), times),
 	}
 }
 

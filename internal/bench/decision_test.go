@@ -45,7 +45,7 @@ func BenchmarkDecision(b *testing.B) {
 				}
 				ask(warmUp, pool, keys[i], c.want, limiters[i].allow)
 			}
-			s := newSheet(fmt.Sprintf("%s: time per decision", strings.Replace(c.name, "many", strconv.Itoa(c.keys), 1)))
+			s := limiterTables.sheet(fmt.Sprintf("%s: time per decision", strings.Replace(c.name, "many", strconv.Itoa(c.keys), 1)))
 			cells := make([][]string, len(of))
 			for _, callers := range []int{1, 16, 128} {
 				b.Run(strconv.Itoa(callers), func(b *testing.B) {
@@ -57,7 +57,7 @@ func BenchmarkDecision(b *testing.B) {
 						used[i] = append(used[i], (busy(b, admin)-before)*1e9/float64(max(1, t.verdicts)))
 						return t
 					})
-					rows := compare(b, of, results)
+					rows := compare(b, of, references, results)
 					at := plural(callers, "caller")
 					s.columns = append(s.columns, at+", µs")
 					for _, name := range references {
@@ -79,7 +79,7 @@ func BenchmarkDecision(b *testing.B) {
 						}
 					}
 					s.noise(rows, rounds, at)
-					s.failed(of, rows, at)
+					s.failed(names(of), rows, at)
 				})
 			}
 			for i, contestant := range of {

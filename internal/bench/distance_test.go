@@ -22,7 +22,7 @@ func BenchmarkDistance(b *testing.B) {
 		b.Run(delay.String(), func(b *testing.B) {
 			addr, _ := serve(b)
 			of := entrants(inDistance)
-			s := newSheet(fmt.Sprintf("allowed, %d callers on %d keys, Redis %v away: decisions per second", callers, callers, delay))
+			s := limiterTables.sheet(fmt.Sprintf("allowed, %d callers on %d keys, Redis %v away: decisions per second", callers, callers, delay))
 			cells := make([][]string, len(of))
 			for _, pool := range pools {
 				b.Run(pool.name, func(b *testing.B) {
@@ -34,7 +34,7 @@ func BenchmarkDistance(b *testing.B) {
 					}
 					proxy.Delay(delay)
 					rounds, length := pace(3, 300*time.Millisecond) // few, as one that queues its callers takes seconds
-					rows := compare(b, of, turns(rounds, len(of), func(i int) tally {
+					rows := compare(b, of, references, turns(rounds, len(of), func(i int) tally {
 						return ask(length, callers, keys[i], true, limiters[i].allow)
 					}))
 					s.columns = append(s.columns, pool.name)
@@ -55,7 +55,7 @@ func BenchmarkDistance(b *testing.B) {
 						}
 					}
 					s.noise(rows, rounds, pool.name)
-					s.failed(of, rows, pool.name)
+					s.failed(names(of), rows, pool.name)
 				})
 			}
 			s.note("Default pool: 10 connections per core, and 10 more for those that send pipelines.")

@@ -1,18 +1,19 @@
-// Package bench runs Weir's rate limiter beside its peers, in one run, and prints
-// how they compare. It is a module of its own, so that Weir depends on none of
-// them.
+// Package bench runs Weir's rate limiter and its sessions beside their peers, in
+// one run, and prints how they compare. It is a module of its own, so that Weir
+// depends on none of them.
 //
 // # Usage
 //
-//	go -C internal/bench test -run '^$' -bench .                   # all, 4 minutes
-//	go -C internal/bench test -run '^$' -bench . -short            # all, 40 seconds, noisy
+//	go -C internal/bench test -run '^$' -bench .                   # all, 6 minutes
+//	go -C internal/bench test -run '^$' -bench . -short            # all, a minute, noisy
 //	go -C internal/bench test -run '^$' -bench 'Decision/denied'   # one part of it
+//	go -C internal/bench test -run '^$' -bench Session             # sessions, 90 seconds; 20 with -short
 //
 // It needs redis-server on the PATH, starts its own on loopback, and ends it.
 // While it runs it tells each comparison's figure; the tables come at the end, as
 // Markdown.
 //
-// # What is measured
+// # What is measured of limiters
 //
 //   - Exactness: how many of 100 requests a second a contestant admits in its
 //     worst window, while four processes attack. An admission counts towards a
@@ -32,10 +33,23 @@
 //     default pool.
 //   - Memory: MEMORY USAGE of all keys that one user's key became, used up.
 //
+// # What is measured of sessions
+//
+//   - SessionRace: how many of 20 parallel changes of different keys a session
+//     keeps, and whether one that was logged out is alive again after a request
+//     that was under way meanwhile. Both are a column of the other tables.
+//   - SessionRequest: what a request takes whose handler leaves the session alone
+//     (with a cookie and without), reads it, changes a key, sets it to what it was,
+//     or logs in (a new token, and a change). A session is five keys of small
+//     strings. It is wall-clock time per request on loopback, with 1 and 16
+//     goroutines, through ServeHTTP and without HTTP; Redis's CPU time; Redis
+//     commands, round trips, bytes and allocations. The last table has what Weir
+//     means to reach.
+//
 // # How to read it
 //
 // Read the ratios; absolute figures are of one machine on one day. A ratio is of
-// time per decision, below 1 is faster. Contestants take turns in short rounds,
+// time per decision or request, below 1 is faster. Contestants take turns in short rounds,
 // each round beginning with another one, and a ratio is the median over the
 // rounds of the quotient within a round. What slows the machine for a second
 // slows both sides of a quotient; and the lines below a table say how far the
@@ -47,7 +61,12 @@
 // At 1 ms and 64 connections the proxy, which shares the cores, bounds all
 // contestants; at 10 ms nothing but trips and connections counts.
 //
-// # What is fair
+// Times and allocations of a request hold those of the harness: a copy of the
+// request and an empty header, the first row of the table of untouched requests.
+// 16 goroutines keep all cores busy, so that CPU time counts there and trips
+// hardly do; with Redis on another host it is the other way round.
+//
+// # What is fair to limiters
 //
 //   - All have the same client with go-redis's default options, one of their own
 //     each, on one server. The pool has room for all callers, but where the
@@ -66,9 +85,32 @@
 //     hardly asks Redis, as every key comes back within the second.
 //     WithDenyCache(0) is how it compares when it asks.
 //
+// # What is fair to sessions
+//
+//   - Clients are as above; the pool of redigo has the same size and timeouts.
+//     Weir's budget is 1 s here too, so that nobody wins by giving up.
+//   - The idle timeout is 30 min, Weir's default. Weir pushes it back when a tenth
+//     of it has passed, by one more command and trip: no row of reads shows that,
+//     as no run takes three minutes. scs writes the session whenever a request
+//     carries its cookie. With gorilla/sessions it counts from the last change.
+//     Ratios are to scs with an idle timeout, as most who use sessions need one;
+//     scs as it comes has a row without.
+//   - Weir and scs keep the token's hash in Redis and write the same cookie, one
+//     without a date; gorilla/sessions keeps the token itself and dates the cookie.
+//   - gorilla/sessions has no middleware: its untouched requests are the bare
+//     handler, and its handlers save by themselves. It cannot renew a token: the
+//     handler deletes the session and saves another, as Weir and scs do inside.
+//   - The bare GET or SET decodes nothing, and makes one trip where others may
+//     need two. It is a floor and no contestant.
+//   - A race is set up to happen, each time: it tells what is possible, and not
+//     how often it happens.
+//
 // # Adding a contestant
 //
 // Write a file like ulule.go: a name, and a function that opens a limiter on a
 // client. Name it in the list in contestant.go. The test checks that it keeps an
 // easy limit. A limiter without a go-redis client dials client.Options().Addr.
+//
+// What keeps sessions is a file like session_gorilla.go, named in the list in
+// session.go. The test logs in, reads back, changes and logs out.
 package bench

@@ -12,7 +12,7 @@ import (
 // httprateRedis is two counters of fixed windows, the older one weighted. OnLimit
 // is its decision without the answer to the client; it writes no header here, as
 // the other contestants write none. Its fallback is off: a failure is an error.
-var httprateRedis = contestant{
+var httprateRedis = limiting{
 	name: "httprate-redis",
 	open: func(client *redis.Client, l limit) (limiter, error) {
 		counter := httprateredis.NewCounter(&httprateredis.Config{

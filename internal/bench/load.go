@@ -38,7 +38,7 @@ func (t *tally) add(other tally) {
 // ask has callers goroutines ask without a pause for about d, each going through
 // keys by a way of its own; want is the verdict that is expected. It returns when
 // all have the answer to their last question, and counts until then.
-func ask(d time.Duration, callers int, keys []string, want bool, allow func(context.Context, string) (bool, error)) tally {
+func ask[Key any](d time.Duration, callers int, keys []Key, want bool, allow func(context.Context, Key) (bool, error)) tally {
 	runtime.GC() // nobody pays for another's garbage
 	var stop atomic.Bool
 	parts := make([]tally, callers)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -36,31 +35,37 @@ func TestMain(m *testing.M) {
 // What the benchmarks found, for the report at the end. They do not run side by
 // side.
 var (
-	sheets       []*sheet
-	worst        = map[string]string{} // by contestant: see BenchmarkExactness
+	limiterTables = &comparison{
+		title:    "Rate limiters",
+		each:     "decision",
+		modules:  func(path string) bool { return !sessionModule(path) },
+		column:   "under attack",
+		about:    fmt.Sprintf("Under attack: the most that were admitted within one window, where %d are right, and how many in all.", attackLimit),
+		verdicts: map[string]string{}, // see BenchmarkExactness
+	}
+	sessionTables = &comparison{
+		title:   "Sessions",
+		each:    "request",
+		modules: sessionModule,
+		column:  "kept, dead",
+		about: fmt.Sprintf("Kept, dead: how many of %d changes survive that were made at a time, and whether a session stays dead\n"+
+			"that was logged out while a request was under way.", raceWrites),
+		verdicts: map[string]string{}, // see BenchmarkSessionRace
+	}
 	redisVersion string
 )
 
-// newSheet adds a table to the report.
-func newSheet(title string, columns ...string) *sheet {
-	s := &sheet{title: title, columns: columns}
-	sheets = append(sheets, s)
-	return s
+// sessionModule tells the modules of one comparison from those of the other.
+func sessionModule(path string) bool {
+	return slices.ContainsFunc([]string{"alexedwards/scs", "gomodule/redigo", "gorilla/", "rbcervilla/"}, func(start string) bool {
+		return strings.HasPrefix(path, start)
+	})
 }
 
 func report() {
-	if len(sheets) == 0 {
-		return
-	}
-	w := os.Stdout
-	fmt.Fprintf(w, "\n## Rate limiters beside each other, %s\n\nredis-server %s, go-redis %s, %s, %d cores. %s.\n",
-		time.Now().Format(time.DateOnly), redisVersion, redis.Version(), runtime.Version(), runtime.GOMAXPROCS(0), strings.Join(peers(), ", "))
-	fmt.Fprintf(w, "Ratios are of time per decision in the same round: below 1 is faster.\n")
-	if len(worst) > 0 {
-		fmt.Fprintf(w, "Under attack: the most that were admitted within one window, where %d are right, and how many in all.\n", attackLimit)
-	}
-	for _, s := range sheets {
-		s.write(w, worst)
+	setting := fmt.Sprintf("redis-server %s, go-redis %s, %s, %d cores.", redisVersion, redis.Version(), runtime.Version(), runtime.GOMAXPROCS(0))
+	for _, c := range []*comparison{limiterTables, sessionTables} {
+		c.write(os.Stdout, setting, peers())
 	}
 }
 
@@ -95,8 +100,8 @@ func serve(b *testing.B) (addr string, admin *redis.Client) {
 	return addr, admin
 }
 
-// open opens a contestant on a client of its own, which is closed when b ends.
-func open(b *testing.B, c contestant, addr string, pool int, l limit) limiter {
+// open opens a limiter on a client of its own, which is closed when b ends.
+func open(b *testing.B, c limiting, addr string, pool int, l limit) limiter {
 	b.Helper()
 	client := c.dial(addr, pool)
 	b.Cleanup(func() { client.Close() })
@@ -105,6 +110,21 @@ func open(b *testing.B, c contestant, addr string, pool int, l limit) limiter {
 		b.Fatalf("%s: %v", c.name, err)
 	}
 	return limiter
+}
+
+// keep opens a keeper of sessions as open does a limiter.
+func keep(b *testing.B, c keeping, addr string, pool int) keeper {
+	b.Helper()
+	client := c.dial(addr, pool)
+	b.Cleanup(func() { client.Close() })
+	k, err := c.open(client)
+	if err != nil {
+		b.Fatalf("%s: %v", c.name, err)
+	}
+	if k.close != nil {
+		b.Cleanup(func() { k.close() })
+	}
+	return k
 }
 
 // instead reports a benchmark's own figure in place of the time it ran.
@@ -126,18 +146,18 @@ func turns(rounds, contestants int, turn func(contestant int) tally) [][]tally {
 	return results
 }
 
-// compared are the columns of one comparison: the time per decision, and how it
+// compared are the columns of one table: the time per decision, and how it
 // compares with the references.
 type compared struct {
-	each   float64 // ns
-	times  [len(references)]float64
-	spread float64 // of the first ratio
+	each   float64   // ns
+	times  []float64 // to each reference
+	spread float64   // of the first ratio
 	total  tally
 }
 
 // compare reads the results of contestants that took turns. It fails b if one
 // gave another verdict than the case is about: its time would mean nothing.
-func compare(b *testing.B, of []contestant, results [][]tally) []compared {
+func compare[Open any](b *testing.B, of []contestant[Open], references []string, results [][]tally) []compared {
 	b.Helper()
 	times := make([][]float64, len(of))
 	rows := make([]compared, len(of))
@@ -155,7 +175,7 @@ func compare(b *testing.B, of []contestant, results [][]tally) []compared {
 		reference := times[slices.Index(names(of), name)]
 		for i := range of {
 			middle, spread := ratio(times[i], reference)
-			rows[i].times[r] = middle
+			rows[i].times = append(rows[i].times, middle)
 			if r == 0 {
 				rows[i].spread = spread
 			}
@@ -178,10 +198,10 @@ func (s *sheet) noise(rows []compared, rounds int, where string) {
 }
 
 // failed says whose decisions failed, and how.
-func (s *sheet) failed(of []contestant, rows []compared, where string) {
+func (s *sheet) failed(of []string, rows []compared, where string) {
 	for i, row := range rows {
 		if t := row.total; t.failures > 0 {
-			s.note("%s: %s failed in %.1f%% of its decisions, first with: %v", where, of[i].name,
+			s.note("%s: %s failed in %.1f%% of what it was asked, first with: %v", where, of[i],
 				100*float64(t.failures)/float64(t.failures+t.verdicts), t.first)
 		}
 	}

@@ -18,7 +18,7 @@ func BenchmarkMemory(b *testing.B) {
 		limits = limits[:2]
 	}
 	addr, admin := serve(b)
-	s := newSheet("memory of a key that is used up, by its limit")
+	s := limiterTables.sheet("memory of a key that is used up, by its limit")
 	for _, requests := range limits {
 		s.columns = append(s.columns, fmt.Sprint(requests))
 	}

@@ -11,7 +11,7 @@ import (
 
 // plainPipeline is what many a service has written for itself: a sorted set of
 // instants by the caller's clock, in four commands. It counts what it denies.
-var plainPipeline = contestant{
+var plainPipeline = limiting{
 	name: "plain pipeline",
 	open: func(client *redis.Client, l limit) (limiter, error) {
 		var last atomic.Int64 // tells requests of one nanosecond apart

@@ -9,7 +9,7 @@ import (
 
 // redisRate is GCRA in a script. Its shorthands (PerSecond and so on) set the
 // burst to the limit, and so does this.
-var redisRate = contestant{
+var redisRate = limiting{
 	name: "redis_rate",
 	open: func(client *redis.Client, l limit) (limiter, error) {
 		rate := redis_rate.NewLimiter(client)

@@ -4,9 +4,53 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
+
+// comparison is a chapter of the report: all tables about contestants of one
+// kind.
+type comparison struct {
+	title string
+	each  string // what a time is measured of
+	// modules tells those of its peers from others that go.mod requires.
+	modules func(path string) bool
+	// column is the heading of the verdicts, about tells what it is.
+	column, about string
+	// verdicts, if they are known, become a column of every table, by contestant:
+	// how right it is.
+	verdicts map[string]string
+	sheets   []*sheet
+}
+
+// sheet adds a table to the comparison.
+func (c *comparison) sheet(title string, columns ...string) *sheet {
+	s := &sheet{title: title, columns: columns}
+	c.sheets = append(c.sheets, s)
+	return s
+}
+
+// write writes the comparison as Markdown, and nothing if it was not made.
+// required are the modules with their versions.
+func (c *comparison) write(w io.Writer, setting string, required []string) {
+	if len(c.sheets) == 0 {
+		return
+	}
+	peers := slices.DeleteFunc(slices.Clone(required), func(module string) bool {
+		path, _, _ := strings.Cut(module, " ")
+		return !c.modules(path)
+	})
+	fmt.Fprintf(w, "\n## %s beside each other, %s\n\n%s %s.\n", c.title, time.Now().Format(time.DateOnly), setting, strings.Join(peers, ", "))
+	fmt.Fprintf(w, "Ratios are of time per %s in the same round: below 1 is faster.\n", c.each)
+	if len(c.verdicts) > 0 {
+		fmt.Fprintln(w, c.about)
+	}
+	for _, s := range c.sheets {
+		s.write(w, c.column, c.verdicts)
+	}
+}
 
 // sheet is one table of the report.
 type sheet struct {
@@ -14,8 +58,8 @@ type sheet struct {
 	columns []string // without the contestant's name
 	rows    [][]string
 	notes   []string
-	// exactness says that it is the table which the column "under attack" of all
-	// others comes from.
+	// exactness says that it is the table which the verdicts in all others come
+	// from.
 	exactness bool
 }
 
@@ -29,18 +73,18 @@ func (s *sheet) note(format string, args ...any) {
 	s.notes = append(s.notes, fmt.Sprintf(format, args...))
 }
 
-// write writes the table as Markdown that can be read as it is. worst, if it
-// is known, becomes a column: what a contestant admitted under attack.
-func (s *sheet) write(w io.Writer, worst map[string]string) {
+// write writes the table as Markdown that can be read as it is. The verdicts, if
+// they are known, become its last column.
+func (s *sheet) write(w io.Writer, column string, verdicts map[string]string) {
 	head := append([]string{""}, s.columns...)
 	rows := make([][]string, len(s.rows))
 	for i, row := range s.rows {
 		rows[i] = append([]string(nil), row...)
 	}
-	if len(worst) > 0 && !s.exactness {
-		head = append(head, "under attack")
+	if len(verdicts) > 0 && !s.exactness {
+		head = append(head, column)
 		for i, row := range rows {
-			rows[i] = append(row, worst[row[0]])
+			rows[i] = append(row, verdicts[row[0]])
 		}
 	}
 	widths := make([]int, len(head))

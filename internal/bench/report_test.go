@@ -23,16 +23,49 @@ func TestSheet_write(t *testing.T) {
 `
 	for range 2 { // the second shows that the first left the sheet as it was
 		var got strings.Builder
-		s.write(&got, map[string]string{"weir": "100 / 401"})
+		s.write(&got, "under attack", map[string]string{"weir": "100 / 401"})
 		if got.String() != want {
 			t.Errorf("got:\n%s\nwant:\n%s", got.String(), want)
 		}
 	}
 	s.exactness = true
 	var got strings.Builder
-	s.write(&got, map[string]string{"weir": "100 / 401"})
+	s.write(&got, "under attack", map[string]string{"weir": "100 / 401"})
 	if strings.Contains(got.String(), "under attack") {
 		t.Errorf("the table of exactness has the column twice:\n%s", got.String())
+	}
+}
+
+func TestComparison_write(t *testing.T) {
+	t.Parallel()
+	c := &comparison{
+		title: "Sessions", each: "request", column: "kept", about: "Kept: how many.",
+		modules:  func(path string) bool { return path == "gorilla/sessions" },
+		verdicts: map[string]string{},
+	}
+	required := []string{"gorilla/sessions v1.4.0", "gorilla/sessions2 v9.9.9"}
+	var got strings.Builder
+	if c.write(&got, "Go.", required); got.String() != "" {
+		t.Errorf("without tables: %q", got.String())
+	}
+	c.sheet("races").exactness = true
+	c.sheet("read", "µs").add("weir", "1.00")
+	c.write(&got, "Go.", required)
+	for _, want := range []string{"## Sessions beside each other, ", "Go. gorilla/sessions v1.4.0.\n", "of time per request", "### races", "| weir | 1.00 |\n"} {
+		if !strings.Contains(got.String(), want) {
+			t.Errorf("%q is not in:\n%s", want, got.String())
+		}
+	}
+	if strings.Contains(got.String(), "Kept") {
+		t.Errorf("tells of verdicts that are not known:\n%s", got.String())
+	}
+	got.Reset()
+	c.verdicts["weir"] = "20 of 20"
+	c.write(&got, "Go.", required)
+	for _, want := range []string{"Kept: how many.\n", "| weir | 1.00 | 20 of 20 |\n"} {
+		if !strings.Contains(got.String(), want) {
+			t.Errorf("%q is not in:\n%s", want, got.String())
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 // throttledGCRA is GCRA in the client: it reads, computes, and swaps if nobody
 // was faster. After ten attempts in vain it returns an error.
-var throttledGCRA = contestant{
+var throttledGCRA = limiting{
 	name: "throttled",
 	open: func(client *redis.Client, l limit) (limiter, error) {
 		values, err := store.NewCtx(client, "throttled:")

@@ -10,7 +10,7 @@ import (
 
 // uluLimiter is a counter in a script, with a window that begins at the first
 // request.
-var uluLimiter = contestant{
+var uluLimiter = limiting{
 	name: "ulule/limiter",
 	open: func(client *redis.Client, l limit) (limiter, error) {
 		counts, err := store.NewStore(client)

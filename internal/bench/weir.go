@@ -10,28 +10,28 @@ import (
 )
 
 // weir is Weir as it comes.
-var weir = contestant{
+var weir = limiting{
 	name: "weir",
 	open: openWeir(),
 }
 
 // weirDeadline is Weir on a client that keeps deadlines by itself, which spares
 // it a goroutine a call.
-var weirDeadline = contestant{
+var weirDeadline = limiting{
 	name:   "weir, ContextTimeoutEnabled",
 	client: func(o *redis.Options) { o.ContextTimeoutEnabled = true },
 	open:   openWeir(),
 }
 
 // weirNoDenyCache asks Redis about every request, as the peers do.
-var weirNoDenyCache = contestant{
+var weirNoDenyCache = limiting{
 	name: "weir, WithDenyCache(0)",
 	open: openWeir(ratelimit.WithDenyCache(0)),
 	only: []table{inDenied, inCost, inExact},
 }
 
 // weirSingly keeps each request by itself where Weir would keep batches.
-var weirSingly = contestant{
+var weirSingly = limiting{
 	name: "weir, WithExact(100000)",
 	open: openWeir(ratelimit.WithExact(100_000)),
 	only: []table{inMemory},
