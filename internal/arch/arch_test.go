@@ -38,6 +38,7 @@ var rooms = []struct {
 var outside = map[string][]string{
 	"github.com/redis/go-redis/v9":     {"internal/rdb", "internal/testkit", "ratelimit", "session", "cache", "examples"},
 	"github.com/alexedwards/scs/v2":    {"session"},
+	"github.com/gomodule/redigo":       {"session"},
 	"github.com/go-chi/chi/v5":         {"middleware", "examples"},
 	"github.com/dunglas/httpsfv":       {"internal/rfc9111"},
 	"github.com/alicebob/miniredis/v2": {"internal/testkit", "examples"},
