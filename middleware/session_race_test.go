@@ -139,7 +139,7 @@ func TestSession_endedStaysEnded(t *testing.T) {
 					t.Errorf("%s: it has set the cookie again", what)
 				}
 				site.staysDead(what, token)
-				if n := rdb.Exists(t.Context(), sessionKey(token)).Val(); n != 0 {
+				if isStored(t, rdb, token) {
 					t.Errorf("%s: the key is there", what)
 				}
 			}
@@ -197,7 +197,7 @@ func TestSession_endedStaysEnded_random(t *testing.T) {
 			<-q.answer
 		}
 		site.staysDead(strings.Join(log, ", "), token)
-		if n := rdb.Exists(t.Context(), sessionKey(token)).Val(); n != 0 {
+		if isStored(t, rdb, token) {
 			t.Errorf("%s: the key is there", strings.Join(log, ", "))
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alexedwards/scs/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/go-weir/weir/internal/testkit"
@@ -37,6 +38,24 @@ func newSessions(tb testing.TB, client redis.UniversalClient, options ...session
 func sessionKey(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return "scs:session:" + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// isStored reports whether Redis holds a session for token, and not nothing or the
+// mark of one that has ended.
+func isStored(tb testing.TB, client redis.UniversalClient, token string) bool {
+	tb.Helper()
+	stored, err := client.Get(context.Background(), sessionKey(token)).Bytes()
+	if err == redis.Nil {
+		return false
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	_, values, err := scs.GobCodec{}.Decode(stored)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return values["__weir.mark"] == nil
 }
 
 // A sessionSite is a handler served over TLS, with the means to visit it by

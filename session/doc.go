@@ -2,7 +2,8 @@
 //
 // A [Manager] is an [scs.SessionManager] (alexedwards/scs/v2) whose sessions
 // live in Redis, under the keys and in the bytes of scs/redisstore: sessions of
-// a service that used that one go on with this one, if it hashed its tokens.
+// a service that used that one go on with this one, if it hashed its tokens (see
+// [WithInsecurePlainTokens] if it did not).
 //
 // # Usage
 //
@@ -11,21 +12,45 @@
 //	r.Use(middleware.Session(sessions))
 //
 //	func login(w http.ResponseWriter, r *http.Request) {
-//	    if err := sessions.RenewToken(r.Context()); err != nil { ... } // OWASP: a new token at each login
-//	    sessions.Put(r.Context(), "user", "alice")
+//	    // ... the password is right:
+//	    if err := sessions.Login(r.Context(), user.ID); err != nil { ... } // a new token, bound to the user
+//	    sessions.Put(r.Context(), "name", user.Name)
 //	}
 //
-// Values other than the basic types must be known to gob: gob.Register them.
+//	func logout(w http.ResponseWriter, r *http.Request) {
+//	    if err := sessions.Destroy(r.Context()); err != nil { ... }
+//	}
+//
+// Login is what lets a user list and end their sessions: [Manager.Sessions],
+// [Manager.End], [Manager.EndOthers], [Manager.EndAll], [WithMaxSessions]. Handlers
+// that log in as scs has it, by RenewToken and Put, go on as they are.
+//
+// Values of types other than the basic ones need no gob.Register under a [Key];
+// messages for the next page are a [Flash]; counters and the like are changed by
+// [Manager.Update]:
+//
+//	var cart = session.NewKey[Cart](sessions, "cart")
+//	...
+//	err := cart.Update(ctx, func(c Cart) (Cart, error) { c.Add(item); return c, nil })
 //
 // # Guarantees
 //
 //   - A request that does not look at its session costs no Redis command and
 //     gets no Vary, Set-Cookie or Cache-Control. A look is one round trip,
-//     saving a change one more. Reading writes nothing, but for a PEXPIRE when
-//     a tenth of the idle timeout has passed.
-//   - An ended session stays ended: a request that was under way during a
-//     logout, or an expiry, cannot write it back. The absolute deadline holds
-//     also for a key that lost its expiry.
+//     saving a change one more, and one more for each request that changed the same
+//     session meanwhile. What is changed to what it was is not written. Reading writes
+//     nothing, but for a PEXPIRE when a tenth of the idle timeout has passed.
+//   - An ended session stays ended, whatever was under way: a logout, a login (which
+//     ends the session under its old token), End, EndOthers, EndAll and an expiry all
+//     hold against requests that loaded the session before. What these would have
+//     written is dropped, and told ([Visit.Warning], an [Event]).
+//   - Changes of requests that run side by side are merged key by key; none
+//     is lost. Of the same key the later one's holds, unless it is changed by Update,
+//     Pop or a Flash, which see what the one before has made.
+//   - A login, RenewToken and a periodic renewal store the session under its new
+//     token before they end the old one: a failure in between loses neither.
+//   - The absolute deadline holds also for a key that lost its expiry, and no key is
+//     written without one.
 //   - The cookie is right with Flush first, server-sent events, 1xx answers and
 //     Hijack; a change that comes after the header is saved too, and a look after
 //     it is not taken for one.
@@ -35,33 +60,75 @@
 //   - Redis holds the token's SHA-256, never the token. A cookie that is not of
 //     a token's form never reaches Redis; an unknown token is never adopted. Of
 //     several cookies of the name the first that Redis knows counts, among four.
-//   - Data that does not decode is a new session, not an error page for ever.
+//   - Data that does not decode or decrypt is a new session, not an error page for
+//     ever.
 //
-// Not guaranteed yet: of two requests that change one session at the same time
-// the one that commits last wins, whole. RenewToken deletes the old session
-// before the new one is saved, as in scs: if that fails both are lost, and one
-// that runs beside a logout takes the data along to its new token. The old token
-// is dead in either case.
+// # How it is done
+//
+// scs finds its data in the request's context. middleware.Session gives the handler a
+// context, a [Visit], that loads the data when scs first asks for it, and remembers
+// the bytes. A commit writes by a script that compares: if what is stored is what was
+// loaded, it is replaced; if not, the script returns it, both are merged over what
+// was loaded, and the write is tried again over that; if there is nothing, or the
+// mark of an ended session, nothing is written.
+//
+//	loaded ──changed──▶ compare and set ──same──────────▶ saved
+//	                        ▲    │──other──▶ merge ──┐
+//	                        │    └──ended──▶ dropped │
+//	                        └────────────────────────┘
+//
+// A session that is bound to a user is alive as long as its id is in that user's
+// index. Its token tells both, so that a look asks for the session and the index in one
+// round trip. That makes "log out everywhere" one write, whatever else there is.
+//
+// # Encryption, codecs
+//
+// [WithEncryption] keeps sessions' data secret from who can read Redis. gob, scs's own
+// codec, is the default; [JSONCodec] is for services in other languages that read the
+// sessions.
+//
+// # Cross-site requests
+//
+// SameSite=Lax keeps the cookie from cross-site POSTs in browsers that know it. Mount
+// net/http's CrossOriginProtection outside of middleware.Session as well: it refuses
+// them before a session is looked at, and costs no token in forms.
+//
+//	protection := http.NewCrossOriginProtection()
+//	r.Use(protection.Handler)
+//	r.Use(middleware.Session(sessions))
+//
+// It lets GET, HEAD and OPTIONS pass: they must change nothing.
 //
 // # When Redis is silent
 //
 // A request passes that does not look at its session, or carries no session cookie
 // and changes nothing. Others are answered 503 with Retry-After within the budget (50 ms, [WithTimeout]),
 // and at once when the breaker is open. No visitor is taken for an anonymous
-// one and no cookie is cleared. The handler is left by a panic, as scs's methods
-// return no error; a goroutine of its own should not be the first to look, as
-// nothing recovers panics there.
+// one and no cookie is cleared, but on routes that middleware.AnonymousFallback names. The
+// handler is left by a panic, as scs's methods return no error; in a goroutine of
+// its own, where nothing would recover that, it finds an empty session and the request
+// is refused all the same. Methods that return an error return ErrUnavailable.
+//
+// On a Cluster a session and its user's index may be on different masters: if either
+// is silent, so is that session.
 //
 // # Keys in Redis
 //
-//	key                    type    lifetime
-//	scs:session:{sha256}   string  the idle timeout, at most until the absolute deadline
+//	key                             type        lifetime
+//	scs:session:{sha256}            string      the idle timeout, at most until the absolute deadline; the mark of an ended one 30 s
+//	weir:session-user:{tag}:ids     sorted set  until the user's last session ends, and a tenth of the idle timeout
+//	weir:session-user:{tag}:info    hash        the same
+//	weir:session-user:{tag}:ended   string      1 h after EndAll or EndOthers
+//	weir:session-user:{tag}:gone:…  hash        while EndAll clears up; at most 1 h
 //
-// (The braces are not part of the key.)
+// The braces of the first are not part of the key; tag is a digest of the user. If
+// Redis loses a user's index, by eviction or FLUSHDB, the user is logged out
+// everywhere: run it with an eviction policy that spares them, such as noeviction.
 //
 // # Order among middlewares
 //
-// Outside of it: recovery from panics, so that the 503 is not taken for a crash.
+// Outside of it: recovery from panics, so that the 503 is not taken for a crash;
+// CrossOriginProtection.
 // Inside of it: what looks at the session. A response cache inside of it does
 // not store answers of handlers that looked at the session.
 package session

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/alexedwards/scs/v2/memstore"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/go-weir/weir/internal/testkit"
@@ -54,6 +55,62 @@ func TestNew_mistakes(t *testing.T) {
 			[][2]string{{"WithSameSite(None)", "keep Secure"}},
 		},
 		{"SameSite unset", rdb, []session.Option{session.WithSameSite(0)}, [][2]string{{"WithSameSite(0)", "SameSiteLaxMode"}}},
+		{
+			"Domain with __Host-", rdb,
+			[]session.Option{session.WithCookieDomain("example.com"), session.WithCookieName("__Host-id")},
+			[][2]string{{`WithCookieDomain("example.com")`, "leave the domain out"}},
+		},
+		{"no domain", rdb, []session.Option{session.WithCookieDomain("a b")}, [][2]string{{`WithCookieDomain("a b")`, "example.com"}}},
+		{
+			"path with __Host-", rdb,
+			[]session.Option{session.WithCookiePath("/shop"), session.WithCookieName("__Host-Http-id")},
+			[][2]string{{`WithCookiePath("/shop")`, "leave the path out"}},
+		},
+		{"no path", rdb, []session.Option{session.WithCookiePath("shop")}, [][2]string{{`WithCookiePath("shop")`, "must begin with"}}},
+		{
+			"Partitioned without Secure", rdb,
+			[]session.Option{session.WithPartitioned(), session.WithInsecureCookie()},
+			[][2]string{{"WithPartitioned", "keep Secure"}},
+		},
+		{"no key", rdb, []session.Option{session.WithEncryption()}, [][2]string{{"WithEncryption", "32"}}},
+		{"16 bytes", rdb, []session.Option{session.WithEncryption(make([]byte, 16))}, [][2]string{{"WithEncryption: key 1 has 16 bytes", "32"}}},
+		{"plaintext of nothing", rdb, []session.Option{session.WithInsecurePlaintext()}, [][2]string{{"WithInsecurePlaintext", "leave it out"}}},
+		{
+			"encryption of another store", rdb,
+			[]session.Option{session.WithEncryption(make([]byte, 32)), session.WithStore(memstore.NewWithCleanupInterval(0))},
+			[][2]string{{"WithEncryption with WithStore", "leave one of them out"}},
+		},
+		{"nil store", rdb, []session.Option{session.WithStore(nil)}, [][2]string{{"WithStore(nil)", "leave it out"}}},
+		{"nil codec", rdb, []session.Option{session.WithCodec(nil)}, [][2]string{{"WithCodec(nil)", "leave it out"}}},
+		{
+			"nil functions", rdb,
+			[]session.Option{session.WithObserver(nil), session.WithClientIP(nil), session.WithDevice(nil)},
+			[][2]string{{"WithObserver(nil)", ""}, {"WithClientIP(nil)", ""}, {"WithDevice(nil)", ""}},
+		},
+		{"renewal too often", rdb, []session.Option{session.WithRenewal(time.Second)}, [][2]string{{"WithRenewal(1s)", "at least 1m"}}},
+		{"renewal beyond lifetime", rdb, []session.Option{session.WithRenewal(48 * time.Hour)}, [][2]string{{"WithRenewal(48h0m0s)", "at most the lifetime"}}},
+		{
+			"remember me", rdb,
+			[]session.Option{session.WithRememberMe(2*time.Hour, time.Hour)},
+			[][2]string{{"WithRememberMe: an idle timeout of 2h0m0s", "at most its lifetime"}},
+		},
+		{"remember for ever", rdb, []session.Option{session.WithRememberMe(time.Hour, 0)}, [][2]string{{"WithRememberMe: a lifetime of 0s", "at least 1s"}}},
+		{"too small", rdb, []session.Option{session.WithMaxSize(1)}, [][2]string{{"WithMaxSize(1)", "leave it out"}}},
+		{"no sessions", rdb, []session.Option{session.WithMaxSessions(0, session.EvictOldest)}, [][2]string{{"WithMaxSessions(0)", "from 1"}}},
+		{"no policy", rdb, []session.Option{session.WithMaxSessions(1, 7)}, [][2]string{{"WhenFull(7)", "session.EvictOldest"}}},
+		{"a name with a brace", rdb, []session.Option{session.WithName("a{b")}, [][2]string{{`WithName("a{b")`, "use letters"}, {`WithCookieName("__Host-a{b")`, ""}}},
+		{"a prefix with a brace", rdb, []session.Option{session.WithPrefix("a{b}")}, [][2]string{{`WithPrefix("a{b}")`, "use letters"}}},
+		{
+			"the issue's", nil,
+			[]session.Option{
+				session.WithSameSite(http.SameSiteNoneMode), session.WithInsecureCookie(), session.WithCookieDomain("example.com"),
+				session.WithCookieName("__Host-id"), session.WithEncryption(make([]byte, 16)), session.WithIdleTimeout(48 * time.Hour),
+			},
+			[][2]string{
+				{"client is nil", "pass"}, {"WithSameSite(None)", "keep Secure"}, {"WithCookieDomain", "leave the domain out"},
+				{`WithCookieName("__Host-id") with WithInsecureCookie`, "without the prefix"}, {"16 bytes", "32"}, {"WithIdleTimeout(48h0m0s)", "at most that"},
+			},
+		},
 		{
 			"all at once", nil,
 			[]session.Option{
@@ -103,10 +160,27 @@ func TestNew_accepts(t *testing.T) {
 		"Strict":           {session.WithSameSite(http.SameSiteStrictMode)},
 		"plain HTTP":       {session.WithInsecureCookie()},
 		"a name":           {session.WithCookieName("__Secure-id")},
+		"a domain":         {session.WithCookieDomain("example.com"), session.WithCookiePath("/shop")},
+		"embedded":         {session.WithPartitioned(), session.WithSameSite(http.SameSiteNoneMode)},
+		"named":            {session.WithName("staff")},
 		"the least":        {session.WithLifetime(time.Second), session.WithIdleTimeout(time.Second), session.WithTimeout(time.Millisecond)},
 	} {
 		if m, err := session.New(rdb, options...); err != nil || m == nil {
 			t.Errorf("%s: got %v, %v", name, m, err)
+		}
+	}
+}
+
+// NewStore takes the options that are a store's, and no others.
+func TestNewStore_mistakes(t *testing.T) {
+	t.Parallel()
+	_, err := session.NewStore(nil, session.WithPrefix("a:"), session.WithLifetime(time.Hour), session.WithTimeout(0))
+	if !errors.Is(err, session.ErrConfig) {
+		t.Fatalf("got %v; want ErrConfig", err)
+	}
+	for _, want := range []string{"client is nil", `WithPrefix("a:")`, "WithLifetime: configures a Manager", "WithTimeout(0s)", "session.NewStore: "} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v; want %q in it", err, want)
 		}
 	}
 }
@@ -152,7 +226,7 @@ func TestNew_managersApart(t *testing.T) {
 	}
 
 	// What the outer session's store does under the inner's context is the outer
-	// session's: an ended one stays ended. Red when Store.visitOf takes the
+	// session's: an ended one stays ended. Red when Manager.visitOf takes the
 	// innermost visit.
 	r = httptest.NewRequest(http.MethodGet, "/", nil)
 	r.AddCookie(cookieA)

@@ -11,7 +11,7 @@ import (
 )
 
 // A token of one manager is nothing to another of a different prefix. Red when
-// Store.key leaves the prefix out.
+// newStore leaves the prefix out.
 func TestWithPrefix_keepsManagersApart(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Mini(t).Client(t)

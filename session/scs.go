@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/gob"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -15,6 +16,9 @@ import (
 
 // This file is all that Weir knows of scs's inside: under which context key a
 // manager looks for its data.
+
+// GetTime is one of scs's methods, but gob is not told of times by scs.
+func init() { gob.Register(time.Time{}) }
 
 var managers atomic.Uint64
 
@@ -60,13 +64,16 @@ func (n *noting) Value(key any) any {
 	return nil
 }
 
-// codec is scs's own, with errors that have a kind.
-type codec struct{ scs.GobCodec }
+// strict is a codec of the user's choice, with errors that have a kind.
+type strict struct{ scs.Codec }
 
-func (c codec) Decode(b []byte) (time.Time, map[string]any, error) {
-	deadline, values, err := c.GobCodec.Decode(b)
+func (s strict) Decode(b []byte) (time.Time, map[string]any, error) {
+	deadline, values, err := s.Codec.Decode(b)
+	if err != nil && !isCorrupt(err) {
+		err = fmt.Errorf("session: decode: %w: %w", ErrCorrupt, err)
+	}
 	if err != nil {
-		return time.Time{}, nil, fmt.Errorf("session: decode: %w: %w", ErrCorrupt, err)
+		return time.Time{}, nil, err
 	}
 	if values == nil {
 		values = make(map[string]any) // gob leaves out a nil map; scs writes into it

@@ -17,35 +17,53 @@ import (
 // that never looks costs nothing.
 //
 // middleware.Session makes one for each request; code that mounts sessions
-// some other way calls [Manager.Visit], runs the handler with the Visit as its
-// request's context, calls Commit right before the response's header leaves and
-// Finish after the handler, unless it panicked. The handler's goroutines may use
-// it concurrently; Commit and Finish may not run concurrently.
+// some other way calls [Manager.Visit], runs the handler by [Visit.Guard] with the
+// Visit as its request's context, calls Commit right before the response's header
+// leaves and Finish after the handler, unless it panicked. The handler's goroutines
+// may use it concurrently; Commit and Finish may not run concurrently.
 //
 // When Redis is silent, scs's methods panic, as they return no error: see
-// [Failure]. A goroutine that the handler starts should not be the first to
-// look, as nothing recovers its panics.
+// [Failure]. Where nothing would recover that, as in a goroutine that the handler
+// started, they find an empty session instead, and the request is refused all the
+// same.
 //
 //	untouched ──scs looks──▶ loaded ──Commit──▶ committed ──scs looks──▶ late ──Finish──▶ saved again
 type Visit struct {
 	context.Context
 	manager *Manager
-	request *http.Request
+	request *http.Request // nil outside of HTTP
+	tokens  func() []string
+	began   time.Time
 	memory  rdb.Memory
 	record  record
+
+	updating sync.Mutex // held by Update
 
 	mu        sync.Mutex
 	data      context.Context // scs's data, once loaded
 	err       error           // why it could not be loaded
-	warning   error
+	blind     context.Context // an empty session in its place
+	optional  bool            // the handler may go on with that
+	over      bool            // the browser's token has a successor that it has not yet
 	committed bool
 	late      bool   // looked at after Commit
+	keep      bool   // the token is not to be renewed, as the cookie could not be sent
 	sent      string // the token the browser has, or gets with the header
+	persist   bool   // whether its cookie outlives the browser
+
+	remembered bool   // whether the visitor is, as of the last look
+	user       string // to whom the session is bound
+
+	warnings sync.Mutex
+	warning  error
 }
 
 // Visit begins a request's visit. It does no I/O.
 func (m *Manager) Visit(r *http.Request) *Visit {
-	return &Visit{Context: r.Context(), manager: m, request: r}
+	return &Visit{
+		Context: r.Context(), manager: m, request: r, began: time.Now(),
+		tokens: func() []string { return tokensOf(r, m.Cookie.Name) },
+	}
 }
 
 type visitKey struct{}
@@ -53,6 +71,15 @@ type visitKey struct{}
 // visitOf is the innermost visit in ctx, or nil.
 func visitOf(ctx context.Context) *Visit {
 	v, _ := ctx.Value(visitKey{}).(*Visit)
+	return v
+}
+
+// visitOf is ctx's visit to this manager; there may be visits to others inside.
+func (m *Manager) visitOf(ctx context.Context) *Visit {
+	v := visitOf(ctx)
+	for v != nil && v.manager != m {
+		v = visitOf(v.Context)
+	}
 	return v
 }
 
@@ -92,24 +119,39 @@ func (v *Visit) Value(key any) any {
 func (v *Visit) look() context.Context {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	err := v.ready()
+	switch {
+	case err == nil:
+		return v.data
+	case !v.optional && guarded():
+		panic(failure{err})
+	}
+	if v.blind == nil {
+		v.blind, _ = v.manager.SessionManager.Load(&loading{Visit: v}, "") // without a token there is no error
+	}
+	return v.blind
+}
+
+// ready loads the session the first time. v.mu is held.
+func (v *Visit) ready() error {
 	if v.data == nil && v.err == nil {
 		v.load()
 	}
 	if v.err != nil {
-		panic(failure{v.err})
+		return v.err
 	}
 	if v.committed && !v.late {
 		v.late = true
 		v.refresh()
 	}
-	return v.data
+	return nil
 }
 
-// loading is the context in which scs loads a visit's data. It finds none there,
-// and so asks the Store, which notes in the visit what it found.
+// loading is the context in which scs makes a visit's data out of bytes: it finds
+// none there, and so asks the gate, which hands it those.
 type loading struct {
 	*Visit
-	again []byte // unless nil, the Store's answer, without asking Redis
+	data []byte
 }
 
 type loadingKey struct{}
@@ -124,56 +166,100 @@ func (l *loading) Value(key any) any {
 	return l.Visit.Value(key)
 }
 
+// decode has scs make its data out of what is stored.
+func (v *Visit) decode(token string, data []byte) (context.Context, error) {
+	return v.manager.SessionManager.Load(&loading{Visit: v, data: data}, token)
+}
+
 // load finds the session of the request's cookie, or begins a new one that is
 // not stored before something is put into it.
 func (v *Visit) load() {
-	for _, token := range v.manager.tokensOf(v.request) {
-		v.data, v.err = v.manager.Load(&loading{Visit: v}, token)
+	for _, token := range v.tokens() {
+		ok, err := v.enter(token)
 		switch {
-		case errors.Is(v.err, ErrCorrupt):
+		case isCorrupt(err):
 			// One bad record must not lock its visitor out of every page.
-			v.warning = errors.Join(v.warning, v.err)
-		case v.err != nil:
+			v.warn(Damaged, err)
+		case err != nil:
+			v.err = err
 			return
-		case !v.known():
-			// Never adopted: scs makes a token of its own for what is put now.
-		case time.Now().Before(v.manager.Deadline(v.data)):
-			v.sent = token
+		case ok:
 			return
-		default:
-			v.expire()
 		}
-		v.record.note("", 0, nil)
 	}
-	v.data, v.err = v.manager.Load(&loading{Visit: v}, "")
+	// Never adopted: scs makes a token of its own for what is put now.
+	v.data, v.err = v.decode("", nil)
 }
 
-// known reports whether Redis knew the token looked up last.
-func (v *Visit) known() bool {
-	id, _, _ := v.record.get()
-	return id != ""
+// enter tries to take the session of a token for the visit's.
+func (v *Visit) enter(token string) (ok bool, err error) {
+	m := v.manager
+	f, b, err := m.find(v, token)
+	if err != nil {
+		return false, err
+	}
+	next := token
+	if f.kind == moved {
+		next = derive(token, f.nonce)
+		if f, b, err = m.find(v, next); err != nil {
+			return false, err
+		}
+	}
+	switch f.kind {
+	case rotated, moved:
+		v.over = true
+		return false, nil
+	case ended:
+		return false, nil
+	case absent:
+		m.tell(v, Event{Kind: Expired})
+		return false, nil
+	}
+	data, err := v.decode(next, f.data)
+	if err != nil {
+		return false, err
+	}
+	if !time.Now().Before(m.Deadline(data)) {
+		// It has outlived its absolute deadline: somebody took its expiry away, or
+		// the clocks of two servers differ.
+		m.tell(v, Event{Kind: Expired, ID: b.id})
+		return false, m.end(v, m.name(next), b)
+	}
+	v.data, v.sent, v.user = data, token, m.userOf(data, b)
+	v.remembered = m.GetBool(data, rememberKey)
+	v.persist = m.Cookie.Persist || v.remembered
+	v.record.times(m.idleOf(v.remembered))
+	v.record.hold(next, next, m.name(next), f, f.data)
+	return true, nil
 }
 
-// expire removes a record that has outlived its absolute deadline: somebody
-// took its expiry away, or the clocks of two servers differ.
-func (v *Visit) expire() {
-	id, _, _ := v.record.get()
-	if err := v.manager.store.DeleteCtx(v, id); err != nil {
-		v.warning = errors.Join(v.warning, err)
-	}
+// warn tells of what went wrong without stopping the request.
+func (v *Visit) warn(kind EventKind, err error) {
+	v.warnings.Lock()
+	v.warning = errors.Join(v.warning, err)
+	v.warnings.Unlock()
+	v.manager.tell(v, Event{Kind: kind, Err: err})
 }
 
 // refresh makes scs's data those just committed, as if they had been loaded now.
 // scs goes on calling them modified, and Finish would write them again, over
 // what other requests wrote during a long stream.
 func (v *Visit) refresh() {
-	_, _, data := v.record.get()
-	m := v.manager
-	if data == nil || m.Status(v.data) != scs.Modified || m.Token(v.data) != v.sent {
+	if h := v.record.get(); v.manager.Status(v.data) == scs.Modified && v.manager.Token(v.data) == h.token {
+		v.reload()
+	}
+}
+
+// reload makes scs's data what is stored, under the token that the browser is to
+// have. v.mu is held.
+func (v *Visit) reload() {
+	h := v.record.get()
+	if h.token == "" || h.over {
 		return
 	}
-	if loaded, err := m.Load(&loading{Visit: v, again: data}, v.sent); err == nil {
-		v.data = loaded
+	if data, err := v.decode(h.real, h.found.data); err == nil {
+		v.data = data
+		v.record.hold(h.real, h.real, h.name, h.found, h.found.data)
 	}
 }
 
@@ -184,89 +270,35 @@ func (v *Visit) Touched() bool {
 	return v.data != nil || v.err != nil
 }
 
-// Commit saves what the handler changed, and returns the cookie to send, or nil
-// if the browser need not be told anything. It survives the end of the request's
-// context: a visitor who leaves does not undo what the handler did.
-//
-// The error is of kind ErrUnavailable when Redis did not confirm the write, that
-// of a value gob cannot encode, or that of the session that could not be loaded,
-// should the handler have gone on all the same. Neither a session that ended
-// meanwhile nor an idle timeout that could not be pushed back is an error; the
-// latter is a [Visit.Warning].
-func (v *Visit) Commit() (*http.Cookie, error) {
+// AllowAnonymous lets the handler take a visitor whose session cannot be loaded for
+// one without a session, instead of leaving it by a panic. What it then puts into the
+// session is refused by Commit, as the session that is there must not be replaced.
+func (v *Visit) AllowAnonymous() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.committed, v.late = true, false
-	if v.data == nil || v.err != nil {
-		return nil, v.err
-	}
-	m, ctx := v.manager, context.WithoutCancel(v.data)
-	switch m.Status(ctx) {
-	case scs.Destroyed:
-		v.sent = ""
-		return m.cookie("", time.Time{}, false), nil
-	case scs.Modified:
-		token, expiry, err := m.SessionManager.Commit(ctx)
-		if errors.Is(err, errEnded) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		v.sent = token
-		return m.cookie(token, expiry, m.GetBool(ctx, "__rememberMe")), nil
-	}
-	v.touch(ctx)
-	return nil, nil
+	v.optional = true
 }
 
-// touch pushes the idle timeout back if that gains a tenth of it. Toward the
-// absolute deadline it gains nothing any more.
-func (v *Visit) touch(ctx context.Context) {
-	id, left, _ := v.record.get()
-	if id == "" {
-		return
+// AllowAnonymous is [Visit.AllowAnonymous] for all visits in ctx.
+func AllowAnonymous(ctx context.Context) {
+	for v := visitOf(ctx); v != nil; v = visitOf(v.Context) {
+		v.AllowAnonymous()
 	}
-	s := v.manager.store
-	most := s.left(v.manager.Deadline(ctx))
-	if left >= 0 && most-left < s.idle/10 { // below 0 it has lost its expiry
-		return
-	}
-	if err := s.touch(ctx, id, most); err != nil {
-		v.warning = errors.Join(v.warning, err)
-		return
-	}
-	v.record.note(id, most, nil)
 }
 
-// Finish saves what was changed after Commit. The error is ErrTooLate when that
-// change needs a cookie (it began a session or renewed the token), else as
-// Commit's.
-func (v *Visit) Finish() error {
-	if late, err := v.lateness(); err != nil || !late {
-		return err
-	}
-	_, err := v.Commit()
-	return err
-}
-
-func (v *Visit) lateness() (late bool, err error) {
+// Blind reports whether the session could not be loaded, and the handler has taken
+// the visitor for one without: its answer is nobody else's, and not for long.
+func (v *Visit) Blind() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.err != nil || !v.late {
-		return false, v.err
-	}
-	m := v.manager
-	if m.Status(v.data) == scs.Modified && (v.sent == "" || m.Token(v.data) != v.sent) {
-		return true, ErrTooLate
-	}
-	return true, nil
+	return v.blind != nil
 }
 
 // Warning tells of what went wrong without stopping the request: data that did
-// not decode (ErrCorrupt), an idle timeout that could not be pushed back.
+// not decode (ErrCorrupt), an idle timeout that could not be pushed back, a change
+// that was not kept as the session had ended (ErrEnded).
 func (v *Visit) Warning() error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.warnings.Lock()
+	defer v.warnings.Unlock()
 	return v.warning
 }

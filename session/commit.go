@@ -1,0 +1,506 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+)
+
+// Commit saves what the handler changed, and returns the cookie to send, or nil
+// if the browser need not be told anything. It survives the end of the request's
+// context: a visitor who leaves does not undo what the handler did.
+//
+// A change is written only if the session is as it was loaded; if another request
+// has changed it meanwhile, the changes of both are kept, key by key, and those of
+// one key from the later Commit.
+//
+// The error is of kind ErrUnavailable when Redis did not confirm the write,
+// ErrTooLarge, that of a value that the codec cannot encode, or that of the session
+// that could not be loaded, should the handler have gone on all the same. Neither a
+// session that ended meanwhile nor an idle timeout that could not be pushed back is
+// an error: they are a [Visit.Warning].
+func (v *Visit) Commit() (*http.Cookie, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.committed, v.late = true, false
+	m := v.manager
+	switch {
+	case v.err != nil && v.optional && (v.blind == nil || m.Status(v.blind) == scs.Unmodified):
+		return nil, nil
+	case v.err != nil:
+		return nil, v.err
+	case v.data == nil:
+		return nil, nil
+	}
+	if err := v.save(); err != nil {
+		return nil, err
+	}
+	return v.cookie(), nil
+}
+
+// cookie is what the browser must be told, if anything. v.mu is held.
+func (v *Visit) cookie() *http.Cookie {
+	m, h := v.manager, v.record.get()
+	switch {
+	case m.Status(v.data) == scs.Destroyed:
+		v.sent = ""
+		return m.cookieOf("", time.Time{}, false)
+	case h.token == "" || h.over:
+		return nil
+	}
+	persist := m.Cookie.Persist || m.GetBool(v.data, rememberKey)
+	if h.real == v.sent && persist == v.persist {
+		return nil
+	}
+	v.sent, v.persist = h.real, persist
+	return m.cookieOf(h.real, m.Deadline(v.data), persist)
+}
+
+// save brings what is stored up to what the handler left. v.mu is held.
+func (v *Visit) save() error {
+	m, ctx, h := v.manager, v.lasting(), v.record.get()
+	status, token := m.Status(v.data), m.Token(v.data)
+	known := h.token != ""
+	switch {
+	case status == scs.Destroyed:
+		return nil
+	case h.over && (status == scs.Modified || token != h.token),
+		v.over && token == "" && status == scs.Modified:
+		// Of an ended session nothing is kept; nor does its token begin another one
+		// beside the login that may have ended it. RenewToken says that it is meant.
+		v.warn(Lost, ErrEnded)
+		return nil
+	case known && token == h.token && !v.keep && v.due():
+		return v.renew(ctx)
+	case status == scs.Unmodified:
+		v.touch(ctx, v.life())
+		return nil
+	}
+	v.remember(!known || token != h.token)
+	data, token, err := v.encode()
+	switch {
+	case err != nil:
+		return err
+	case known && token == h.token:
+		err = v.update(ctx, data, v.life())
+	case known:
+		err = v.rotate(ctx, token, data, rotated, v.life())
+	default:
+		err = v.begin(ctx, token, data, v.life())
+	}
+	if h := v.record.get(); err == nil && h.token != h.real {
+		v.reload()
+	}
+	return err
+}
+
+// lasting is the visit as a context that outlives the request's.
+func (v *Visit) lasting() context.Context { return context.WithoutCancel(v) }
+
+// The keys that Weir keeps in a session's values beside the handler's, and the one
+// that scs does.
+const (
+	rememberKey = "__rememberMe"
+	userKey     = "__weir.user" // id and name of the user it is bound to; see userOf
+	bornKey     = "__weir.born" // Unix time of the token, under WithRenewal
+)
+
+// remember sets what depends on whether the visitor is to be remembered, and on
+// when the token was made. v.mu is held.
+func (v *Visit) remember(isNew bool) {
+	m := v.manager
+	remembered := m.GetBool(v.data, rememberKey)
+	if r := m.remembered; r != nil && (remembered != v.remembered || remembered && isNew) {
+		lifetime := m.Lifetime
+		if remembered {
+			lifetime = r.lifetime
+		}
+		m.SetDeadline(v.data, time.Now().Add(lifetime).UTC())
+	}
+	v.remembered = remembered
+	v.record.times(m.idleOf(remembered))
+	v.stamp()
+	if m.renewal > 0 && isNew {
+		m.Put(v.data, bornKey, time.Now().Unix())
+	}
+}
+
+// stamp has the session say to whom it is bound, whatever Clear or MergeSession have
+// made of that.
+func (v *Visit) stamp() {
+	m, b := v.manager, v.record.get().binding
+	said := m.GetString(v.data, userKey)
+	switch {
+	case b.bound() && v.user != "" && said != b.id+v.user:
+		m.Put(v.data, userKey, b.id+v.user)
+	case !b.bound() && said != "":
+		m.Remove(v.data, userKey)
+	}
+}
+
+// idleOf is the idle timeout of a session.
+func (m *Manager) idleOf(remembered bool) time.Duration {
+	if remembered && m.remembered != nil {
+		return m.remembered.idle
+	}
+	return m.idle
+}
+
+// life is how long a session lives that is used now.
+func (v *Visit) life() time.Duration {
+	return min(time.Until(v.manager.Deadline(v.data)), v.record.get().idle)
+}
+
+// due reports whether the token is as old as WithRenewal allows.
+func (v *Visit) due() bool {
+	m := v.manager
+	if m.renewal == 0 {
+		return false
+	}
+	born := m.GetInt64(v.data, bornKey)
+	return time.Since(time.Unix(born, 0)) >= m.renewal
+}
+
+// capturing is the context in which scs encodes a visit's data without storing it.
+type capturing struct {
+	context.Context
+	data []byte
+}
+
+type capturingKey struct{}
+
+func (c *capturing) Value(key any) any {
+	if key == any(capturingKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// encode has scs encode its data, and make a token if there is none.
+func (v *Visit) encode() (data []byte, token string, err error) {
+	c := &capturing{Context: v.data}
+	if token, _, err = v.manager.SessionManager.Commit(c); err != nil {
+		return nil, "", err
+	}
+	return c.data, token, v.manager.fits(c.data)
+}
+
+func (m *Manager) fits(data []byte) error {
+	if len(data) > m.maxSize {
+		return fmt.Errorf("%w: %d bytes, and WithMaxSize allows %d", ErrTooLarge, len(data), m.maxSize)
+	}
+	return nil
+}
+
+// begin stores a session for the first time.
+func (v *Visit) begin(ctx context.Context, token string, data []byte, life time.Duration) error {
+	m := v.manager
+	if life < time.Millisecond {
+		return nil // SetDeadline has ended it before it began
+	}
+	f, err := m.store.create(ctx, m.name(token), data, life)
+	if err != nil {
+		return err
+	}
+	v.record.hold(token, token, m.name(token), f, data)
+	m.tell(v, Event{Kind: Created})
+	return nil
+}
+
+// update writes a changed session over what was loaded.
+func (v *Visit) update(ctx context.Context, data []byte, life time.Duration) error {
+	m, h := v.manager, v.record.get()
+	unchanged, next, err := m.rebase(h, data)
+	if err != nil {
+		return err
+	}
+	if unchanged {
+		v.touch(ctx, life)
+		return nil
+	}
+	if life < time.Millisecond { // SetDeadline has ended it
+		v.record.end()
+		return m.end(ctx, h.name, h.binding)
+	}
+	f, err := v.swap(ctx, next, life)
+	switch {
+	case errors.Is(err, ErrEnded):
+		v.warn(Lost, err)
+		return nil
+	case err != nil:
+		return err
+	}
+	v.record.stored(f, data)
+	return nil
+}
+
+// maxConflicts is how often a write is tried: each time that it fails another one
+// has succeeded.
+const maxConflicts = 1000
+
+var errContended = fmt.Errorf("session: commit: %w: %d others were faster", ErrUnavailable, maxConflicts)
+
+// swap writes data, made of what was found, over that. What others have changed
+// meanwhile is merged in. The error is ErrEnded if there is no session any more.
+func (v *Visit) swap(ctx context.Context, data []byte, life time.Duration) (found, error) {
+	m := v.manager
+	with := v.alongside(v.record.get(), life)
+	for n := range maxConflicts {
+		h := v.record.get()
+		ok, now, err := m.store.swap(ctx, h.name, h.found.version, value{data: data, life: life}, with...)
+		if err != nil || ok {
+			return now, err
+		}
+		if now, err = v.meet(ctx, now); err != nil {
+			return found{}, err
+		}
+		if data, err = m.mergeData(h.found.data, data, now.data); err != nil {
+			return found{}, err
+		}
+		with = nil
+		if n == 0 {
+			defer m.turns.wait(h.name, m.budget)()
+		}
+	}
+	return found{}, errContended
+}
+
+// meet takes note of what stands where a write expected something else, and follows
+// it if the session has moved. The error is ErrEnded if there is no session any more.
+func (v *Visit) meet(ctx context.Context, now found) (found, error) {
+	m, h := v.manager, v.record.get()
+	if now.kind == moved && isToken(h.real) {
+		next := derive(h.real, now.nonce)
+		var err error
+		if now, _, err = m.find(ctx, next); err != nil {
+			return found{}, err
+		}
+		h.real, h.name = next, m.name(next)
+	}
+	if now.kind != live {
+		v.record.end()
+		return found{}, ErrEnded
+	}
+	v.record.follow(h.real, h.name, now)
+	return now, nil
+}
+
+// rotate stores data under a new token and then leaves a mark in the old one's
+// place, in this order: a failure in between loses nothing, and whoever has the old
+// token gets nothing of what the new one is worth. A session that was ended
+// meanwhile does not live on under the new token.
+func (v *Visit) rotate(ctx context.Context, token string, data []byte, k kind, life time.Duration) error {
+	m, h := v.manager, v.record.get()
+	b := h.binding
+	if life < time.Millisecond {
+		v.record.end()
+		return m.end(ctx, h.name, b)
+	}
+	next, nonce := token, newNonce()
+	switch {
+	case k == moved:
+		next = derive(h.real, nonce)
+	case b.bound():
+		next = b.token(token)
+	}
+	f, err := m.store.create(ctx, m.name(next), data, life)
+	if err != nil {
+		return err
+	}
+	f, err = v.claim(ctx, m.name(next), f, value{mark: markOf(k, nonce), life: m.grace}, life)
+	if err == nil && b.bound() {
+		err = m.rebind(ctx, v, b, m.name(next), life)
+	}
+	if err != nil {
+		m.discard(ctx, m.name(next))
+	}
+	switch {
+	case err == errMoved: // another request has renewed it beside us
+		return v.update(ctx, data, life)
+	case errors.Is(err, ErrEnded):
+		v.record.end()
+		v.warn(Lost, err)
+		return nil
+	case err != nil:
+		return err
+	}
+	v.record.hold(token, next, m.name(next), f, data)
+	m.tell(v, Event{Kind: Renewed, User: v.user, ID: b.id})
+	return nil
+}
+
+// errMoved says that the session has got another token, by a periodic renewal.
+var errMoved = errors.New("session: renewed meanwhile")
+
+// claim leaves a mark in the place of the session that the visit holds, and brings
+// what is stored under a new name up to what that session was last.
+func (v *Visit) claim(ctx context.Context, name string, f found, mark value, life time.Duration) (found, error) {
+	m := v.manager
+	for range maxConflicts {
+		h := v.record.get()
+		ok, now, err := m.store.swap(ctx, h.name, h.found.version, mark)
+		if err != nil || ok {
+			return f, err
+		}
+		if now.kind == moved {
+			if parsed, _ := parseMark(mark.mark); parsed == moved {
+				_, err := v.meet(ctx, now)
+				return found{}, cmp.Or(err, errMoved)
+			}
+		}
+		if now, err = v.meet(ctx, now); err != nil {
+			return found{}, err
+		}
+		data, err := m.mergeData(h.found.data, f.data, now.data)
+		if err != nil {
+			return found{}, err
+		}
+		ok, f, err = m.store.swap(ctx, name, f.version, value{data: data, life: life})
+		if err != nil || !ok {
+			return found{}, cmp.Or(err, ErrEnded)
+		}
+	}
+	return found{}, errContended
+}
+
+// discard ends what was stored under a name whose token nobody has got. If it
+// fails, that expires, unused.
+func (m *Manager) discard(ctx context.Context, name string) {
+	_ = m.store.mark(ctx, []string{name}, markOf(ended, newNonce()))
+}
+
+// renew gives the session a new token, to which the old one leads for a while.
+func (v *Visit) renew(ctx context.Context) error {
+	v.remember(true)
+	data, token, err := v.encode()
+	if err != nil {
+		return err
+	}
+	if err := v.rotate(ctx, token, data, moved, v.life()); err != nil {
+		return err
+	}
+	v.reload()
+	return nil
+}
+
+// touch pushes the idle timeout back if that gains a tenth of it. Toward the
+// absolute deadline it gains nothing any more.
+func (v *Visit) touch(ctx context.Context, most time.Duration) {
+	h := v.record.get()
+	if h.name == "" || h.over || !h.tenth(most) {
+		return
+	}
+	m := v.manager
+	if err := m.store.touch(ctx, h.name, h.found, most, v.alongside(h, most)...); err != nil {
+		v.warn(Unsaved, err)
+		return
+	}
+	v.record.touched(most)
+}
+
+// tenth reports whether a life of most is by a tenth of the idle timeout longer
+// than what is left.
+func (h held) tenth(most time.Duration) bool {
+	return h.found.left < 0 || most-h.found.left >= h.idle/10 // below 0 it has lost its expiry
+}
+
+// rebase is what to write for data, which scs has made of what was loaded and what
+// the handler changed; unchanged if that is nothing.
+func (m *Manager) rebase(h held, data []byte) (unchanged bool, out []byte, err error) {
+	// gob puts a map's keys in any order, but always takes the same room for them.
+	if len(data) != len(h.base) && !h.behind() {
+		return false, data, nil
+	}
+	base, err := m.contents(h.base)
+	if err != nil {
+		return false, nil, err
+	}
+	mine, err := m.contents(data)
+	if err != nil {
+		return false, nil, err
+	}
+	for key, v := range h.updated {
+		if v == nil {
+			delete(base.values, key)
+		} else {
+			base.values[key] = v
+		}
+	}
+	if equal(base, mine) {
+		return true, data, nil
+	}
+	if !h.behind() {
+		return false, data, nil
+	}
+	theirs, err := m.contents(h.found.data)
+	if err != nil {
+		return false, nil, err
+	}
+	out, err = m.encode(merge(base, mine, theirs))
+	return false, out, err
+}
+
+// mergeData is merge on what the codec has made of it.
+func (m *Manager) mergeData(base, mine, theirs []byte) ([]byte, error) {
+	b, err1 := m.contents(base)
+	n, err2 := m.contents(mine)
+	t, err3 := m.contents(theirs)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	return m.encode(merge(b, n, t))
+}
+
+func (m *Manager) contents(data []byte) (contents, error) {
+	deadline, values, err := m.Codec.Decode(data)
+	return contents{deadline, values}, err
+}
+
+func (m *Manager) encode(c contents) ([]byte, error) {
+	data, err := m.Codec.Encode(c.deadline, c.values)
+	if err != nil {
+		return nil, err
+	}
+	return data, m.fits(data)
+}
+
+// Finish saves what was changed after Commit. The error is ErrTooLate when that
+// change needs a cookie (it began a session or renewed the token), else as
+// Commit's.
+func (v *Visit) Finish() error {
+	if late, err := v.lateness(); err != nil || !late {
+		return err
+	}
+	v.KeepToken()
+	_, err := v.Commit()
+	return err
+}
+
+// KeepToken has Commit put a periodic renewal off to another request: this one's
+// cookie might not arrive.
+func (v *Visit) KeepToken() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.keep = true
+}
+
+func (v *Visit) lateness() (late bool, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.err != nil || !v.late {
+		if v.optional && v.blind != nil && v.manager.Status(v.blind) == scs.Unmodified {
+			return false, nil
+		}
+		return false, v.err
+	}
+	m := v.manager
+	if m.Status(v.data) == scs.Modified && (v.sent == "" || m.Token(v.data) != v.sent) && !v.record.get().over {
+		return true, ErrTooLate
+	}
+	return true, nil
+}
