@@ -3,9 +3,7 @@ package session
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	_ "embed"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,10 +40,6 @@ var (
 )
 
 const (
-	// tagLength is how much of a SHA-256 names a user in Redis: 128 bits, in
-	// base64url. Nobody meets another's sessions by accident below 2^64 users.
-	tagLength = 22
-
 	// markLife is how long an end of all sessions is remembered, for the logins
 	// that were under way.
 	markLife = time.Hour
@@ -106,10 +100,11 @@ type entry struct {
 	blob          []byte
 }
 
-// tag is what a user is called in Redis, where names are not to be read. user may
-// be any bytes.
+// tag is what a user is called in Redis, where names are not to be read: 128 bits of
+// a SHA-256. Nobody meets another's sessions by accident below 2^64 users. user may be
+// any bytes.
 func (x *index) tag(user string) string {
-	return rdb.Digest("session-user", x.prefix, user)[:tagLength]
+	return rdb.Digest("session-user", x.prefix, user)[:tagLen]
 }
 
 func (x *index) key(tag string, parts ...string) string {
@@ -143,7 +138,7 @@ func (x *index) add(ctx context.Context, tag, id string, blob []byte, life, age 
 	keys := []string{x.key(tag, "ids"), x.key(tag, "info"), x.key(tag, "ended"), x.key(tag, "gone", id)}
 	// Rounded up: no login seems to have begun later than it did.
 	began := max(0, age+time.Microsecond-1).Microseconds()
-	cmd := addScript.On(keys, id, blob, lifeOf(life), began, x.limit, refuse).Again("again")
+	cmd := addScript.On(keys, id, blob, ms(life), began, x.limit, refuse).Again("again")
 	if err := x.conn.Exec(ctx, cmd); err != nil {
 		return nil, err
 	}
@@ -173,7 +168,7 @@ func (x *index) renew(ctx context.Context, tag, id string, blob []byte, life tim
 // touch is the plan of a renew, to be sent together with other commands. Its reply
 // is 1, or 0 if the session is not alive.
 func (x *index) touch(tag, id string, blob []byte, life time.Duration) *rdb.Cmd {
-	return renewScript.On([]string{x.key(tag, "ids"), x.key(tag, "info")}, id, blob, lifeOf(life))
+	return renewScript.On([]string{x.key(tag, "ids"), x.key(tag, "info")}, id, blob, ms(life))
 }
 
 // remove ends a session and returns what it was; ok is false if it was not alive.
@@ -196,7 +191,7 @@ func (x *index) remove(ctx context.Context, tag, id string) (e entry, ok bool, e
 // what they were, for [index.drain]; it is "" if there is nothing. It works when
 // Redis is out of memory.
 func (x *index) removeAll(ctx context.Context, tag, keep string) (batch string, err error) {
-	batch = newBatch()
+	batch = newID()
 	keys := []string{x.key(tag, "ids"), x.key(tag, "info"), x.key(tag, "ended"), x.key(tag, "gone", batch)}
 	cmd := clearScript.On(keys, batch, keep, markLife.Milliseconds()).Again("again")
 	if err := x.conn.Exec(ctx, cmd); err != nil {
@@ -312,15 +307,6 @@ func instant(ms string) (t time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	return time.UnixMilli(n), true
-}
-
-// lifeOf is a life in ms; at least one, or the entry would end before it began.
-func lifeOf(life time.Duration) int64 { return life.Milliseconds() }
-
-func newBatch() string {
-	var b [12]byte
-	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails
-	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
 func errReply(cmd *rdb.Cmd) error {

@@ -189,7 +189,7 @@ const (
 )
 
 // WithMaxSessions sets how many sessions a user may have at a time, exact also under
-// parallel logins in several processes; the default is any number; from 1 to 10,000.
+// parallel logins in several processes; the default is any number; from 1 to 1,000.
 // A session that has expired counts for up to a tenth of the idle timeout longer.
 func WithMaxSessions(n int, full WhenFull) Option {
 	return option("WithMaxSessions", func(c *config) { c.limit, c.full = &n, full })
@@ -243,7 +243,7 @@ const (
 	maxMaxSize      = 16 << 20
 	maxLifetime     = 366 * 24 * time.Hour
 	minRenewal      = time.Minute
-	maxSessionLimit = 10_000
+	maxSessionLimit = 1000
 )
 
 func configure(options []Option) (*config, []error) {

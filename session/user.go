@@ -152,7 +152,7 @@ func (m *Manager) looking(ctx context.Context) *Visit {
 // Sessions lists a user's sessions, the latest first. One that has expired may be in
 // it for up to a tenth of the idle timeout longer.
 //
-// It is one round trip for up to a thousand sessions. The error is of kind
+// It is a round trip for each few hundred sessions. The error is of kind
 // ErrUnavailable when Redis is silent.
 func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	tag := m.index.tag(user)
@@ -210,7 +210,7 @@ func (m *Manager) EndOthers(ctx context.Context) error {
 // EndAll ends all sessions of a user, and all logins that are under way: a [Manager.Login]
 // in a request that began before EndAll returns ErrEnded. It takes effect at once,
 // however many there are; that their data is removed from Redis, too, takes a round
-// trip for each hundred. If the request's own session is among them, the browser is
+// trip or two for each few hundred. If the request's own session is among them, the browser is
 // told to forget its cookie.
 //
 // The error is of kind ErrUnavailable when Redis is silent.
