@@ -80,6 +80,8 @@ func (v *Visit) save() error {
 	case status == scs.Unmodified:
 		v.touch(ctx, v.life())
 		return nil
+	case !known && token == "" && len(m.Keys(v.data)) == 0:
+		return nil // what was put was taken away again
 	}
 	v.remember(!known || token != h.token)
 	data, token, err := v.encode()

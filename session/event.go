@@ -63,8 +63,14 @@ func (k EventKind) String() string {
 	return "unknown"
 }
 
+// tell tells the observer. Its context is the one outside of the visit: within, a look
+// at the session, such as a logger's, would wait for the visit that is telling.
 func (m *Manager) tell(ctx context.Context, e Event) {
-	if m.observer != nil {
-		m.observer(ctx, e)
+	if m.observer == nil {
+		return
 	}
+	if v := m.visitOf(ctx); v != nil {
+		ctx = v.Context
+	}
+	m.observer(ctx, e)
 }

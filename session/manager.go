@@ -168,6 +168,29 @@ func (m *Manager) Commit(ctx context.Context) (token string, deadline time.Time,
 	return h.real, m.Deadline(v.data), nil
 }
 
+// Alive asks Redis whether ctx's session still lives, in one round trip. A stream that
+// outlasts its request's look, such as a WebSocket, asks now and then, and ends when the
+// visitor has logged out elsewhere. It pushes no timeout back. A session that was never
+// stored is not alive.
+//
+// The error is of kind ErrUnavailable when Redis is silent, and ErrNoVisit outside of
+// middleware.Session.
+func (m *Manager) Alive(ctx context.Context) (bool, error) {
+	v, err := m.visiting(ctx)
+	if err != nil {
+		return false, err
+	}
+	h := v.record.get()
+	if h.token == "" || h.over {
+		return false, nil
+	}
+	f, _, err := m.find(ctx, h.real)
+	if err == nil && f.kind == moved && isToken(h.real) {
+		f, _, err = m.find(ctx, derive(h.real, f.nonce))
+	}
+	return f.kind == live, err
+}
+
 // Ready loads the session, and returns why it could not be.
 func (v *Visit) Ready() error {
 	v.mu.Lock()

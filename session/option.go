@@ -216,8 +216,9 @@ func WithDevice(device func(*http.Request) string) Option {
 }
 
 // WithObserver has f called for what happens to sessions: see [Event]. It is called
-// in the request's goroutine, after the fact; it must be safe for concurrent use, and
-// quick. Given several times, each is called.
+// in the request's goroutine, after the fact, with the context that middleware.Session
+// was called with, in which this session is not; it must be safe for concurrent use,
+// and quick. Given several times, each is called.
 func WithObserver(f func(context.Context, Event)) Option {
 	return option("WithObserver", func(c *config) {
 		c.notNil("WithObserver", f == nil)

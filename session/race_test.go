@@ -515,3 +515,62 @@ func TestManager_Load(t *testing.T) {
 		t.Errorf("after a logout: got %v; want ErrEnded", err)
 	}
 }
+
+// A stream finds out that its visitor has left.
+func TestManager_Alive(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, testkit.Mini(t).Client(t))
+	if _, err := m.Alive(t.Context()); !errors.Is(err, session.ErrNoVisit) {
+		t.Errorf("outside: got %v; want ErrNoVisit", err)
+	}
+	v := visit(m, "")
+	m.Put(v, "n", 1)
+	if ok, err := m.Alive(v); ok || err != nil {
+		t.Errorf("not stored: got %v, %v; want false", ok, err)
+	}
+	for name, end := range map[string]func(token string) error{
+		"logout":  func(token string) error { return m.Destroy(visit(m, token)) },
+		"end all": func(string) error { return m.EndAll(t.Context(), "alice") },
+	} {
+		token := loginAs(t, m, "", "alice")
+		v := visit(m, token)
+		if ok, err := m.Alive(v); !ok || err != nil {
+			t.Errorf("%s: before: got %v, %v; want true", name, ok, err)
+		}
+		if err := end(token); err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := m.Alive(v); ok || err != nil {
+			t.Errorf("%s: got %v, %v; want false", name, ok, err)
+		}
+	}
+}
+
+// A visitor of whom nothing is kept is not stored.
+func TestVisit_nothingToKeep(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Mini(t).Client(t)
+	m := newManager(t, rdb, session.WithRenewal(time.Minute))
+	v := visit(m, "")
+	m.Put(v, "flash", 1)
+	m.Pop(v, "flash")
+	if c, err := v.Commit(); c != nil || err != nil || len(testkit.Keys(t, rdb, "")) != 0 {
+		t.Errorf("got %v, %v, keys %v; want nothing", c, err, testkit.Keys(t, rdb, ""))
+	}
+}
+
+// An observer may look at the context that it is given, as loggers do.
+func TestWithObserver_looks(t *testing.T) {
+	t.Parallel()
+	var m *session.Manager
+	told := 0
+	m = newManager(t, testkit.Mini(t).Client(t), session.WithObserver(func(ctx context.Context, _ session.Event) {
+		told++
+		defer func() { _ = recover() }() // scs's, of a context without a session
+		m.GetString(ctx, "user")
+	}))
+	token := loginAs(t, m, login(t, m, "x"), "alice")
+	if err := m.Destroy(visit(m, token)); err != nil || told != 3 {
+		t.Errorf("told %d times, %v; want 3", told, err)
+	}
+}

@@ -69,13 +69,17 @@ func (v *Visit) login(ctx context.Context, user string) error {
 	token := b.token(newSecret())
 	name := m.name(token)
 
-	v.remember(true)
-	c := v.contents()
-	c.values[userKey] = b.id + user
-	if !v.remembered || m.remembered == nil {
-		c.deadline = time.Now().Add(m.Lifetime).UTC()
+	remembered, lifetime := m.GetBool(v.data, rememberKey), m.Lifetime
+	if remembered && m.remembered != nil {
+		lifetime = m.remembered.lifetime
 	}
-	life := min(time.Until(c.deadline), m.idleOf(v.remembered))
+	life := min(lifetime, m.idleOf(remembered))
+	c := v.contents()
+	c.deadline = time.Now().Add(lifetime).UTC()
+	c.values[userKey] = b.id + user
+	if m.renewal > 0 {
+		c.values[bornKey] = time.Now().Unix()
+	}
 	data, err := m.encode(c)
 	if err != nil {
 		return err
@@ -85,7 +89,7 @@ func (v *Visit) login(ctx context.Context, user string) error {
 		return err
 	}
 	// From here to the end whoever fails leaves a session of which nobody has the token.
-	evicted, err := m.index.add(ctx, b.tag, b.id, m.label(v, b, name), m.spare(life, v.remembered), time.Since(v.began)+m.budget)
+	evicted, err := m.index.add(ctx, b.tag, b.id, m.label(v, b, name), m.spare(life, remembered), time.Since(v.began)+m.budget)
 	if err != nil {
 		m.discard(ctx, name)
 		return m.wrap(ctx, "login", err)
@@ -101,7 +105,8 @@ func (v *Visit) login(ctx context.Context, user string) error {
 		}
 	}
 	v.record.hold(token, token, name, f, data)
-	v.user = user
+	v.record.times(m.idleOf(remembered))
+	v.user, v.remembered = user, remembered
 	v.reload()
 	m.tell(v, Event{Kind: LoggedIn, User: user, ID: b.id})
 	return m.clean(ctx, user, evicted, Evicted)
