@@ -23,8 +23,8 @@ type backend interface {
 	create(ctx context.Context, name string, data []byte, life time.Duration) (found, error)
 	// put stores data whatever was there, unless it was a mark.
 	put(ctx context.Context, name string, data []byte, life time.Duration) (ok bool, err error)
-	// swap replaces the value of a version, or reports what is there instead.
-	swap(ctx context.Context, name, version string, next value, with ...*rdb.Cmd) (ok bool, now found, err error)
+	// swap replaces what was stored, or reports what is there instead.
+	swap(ctx context.Context, name, was string, next value, with ...*rdb.Cmd) (ok bool, now found, err error)
 	// mark leaves a mark in a session's place, or where there is none.
 	mark(ctx context.Context, names []string, mark string) error
 	// touch sets how long what was found lives from now.
@@ -45,10 +45,10 @@ type value struct {
 
 // found is what was read.
 type found struct {
-	kind    kind
-	nonce   string // of a mark
-	data    []byte // of a live session, as the codec made it
-	version string // of what is stored, in hex
+	kind   kind
+	nonce  string // of a mark
+	data   []byte // of a live session, as the codec made it
+	stored string // all of it, as the backend holds it
 	// left is how long it lives; negative if forever, 0 if the backend cannot tell.
 	left time.Duration
 }

@@ -254,7 +254,7 @@ func (v *Visit) swap(ctx context.Context, data []byte, life time.Duration) (foun
 	with := v.alongside(v.record.get(), life)
 	for n := range maxConflicts {
 		h := v.record.get()
-		ok, now, err := m.store.swap(ctx, h.name, h.found.version, value{data: data, life: life}, with...)
+		ok, now, err := m.store.swap(ctx, h.name, h.found.stored, value{data: data, life: life}, with...)
 		if err != nil || ok {
 			return now, err
 		}
@@ -345,7 +345,7 @@ func (v *Visit) claim(ctx context.Context, name string, f found, mark value, lif
 	m := v.manager
 	for range maxConflicts {
 		h := v.record.get()
-		ok, now, err := m.store.swap(ctx, h.name, h.found.version, mark)
+		ok, now, err := m.store.swap(ctx, h.name, h.found.stored, mark)
 		if err != nil || ok {
 			return f, err
 		}
@@ -362,7 +362,7 @@ func (v *Visit) claim(ctx context.Context, name string, f found, mark value, lif
 		if err != nil {
 			return found{}, err
 		}
-		ok, f, err = m.store.swap(ctx, name, f.version, value{data: data, life: life})
+		ok, f, err = m.store.swap(ctx, name, f.stored, value{data: data, life: life})
 		if err != nil || !ok {
 			return found{}, cmp.Or(err, ErrEnded)
 		}

@@ -37,7 +37,7 @@ func (f *foreign) find(ctx context.Context, name string, with ...*rdb.Cmd) (foun
 		return found{}, f.fail(ctx, "find", err)
 	}
 	k, nonce := parseMark(string(data))
-	out := found{kind: k, nonce: nonce, version: versionOf(string(data))}
+	out := found{kind: k, nonce: nonce, stored: string(data)}
 	if k == live {
 		out.data = data
 	}
@@ -60,7 +60,7 @@ func (f *foreign) create(ctx context.Context, name string, data []byte, life tim
 	if err != nil {
 		return found{}, err
 	}
-	return found{kind: live, data: data, version: versionOf(string(data))}, nil
+	return found{kind: live, data: data, stored: string(data)}, nil
 }
 
 func (f *foreign) put(ctx context.Context, name string, data []byte, life time.Duration) (bool, error) {
@@ -71,9 +71,9 @@ func (f *foreign) put(ctx context.Context, name string, data []byte, life time.D
 	return true, f.write(ctx, name, data, life)
 }
 
-func (f *foreign) swap(ctx context.Context, name, version string, next value, with ...*rdb.Cmd) (bool, found, error) {
+func (f *foreign) swap(ctx context.Context, name, was string, next value, with ...*rdb.Cmd) (bool, found, error) {
 	now, err := f.find(ctx, name, with...)
-	if err != nil || now.version != version {
+	if err != nil || now.kind == absent || now.stored != was {
 		return false, now, err
 	}
 	data := next.data
@@ -83,7 +83,7 @@ func (f *foreign) swap(ctx context.Context, name, version string, next value, wi
 	if err := f.write(ctx, name, data, next.life); err != nil {
 		return false, found{}, err
 	}
-	return true, found{kind: live, data: data, version: versionOf(string(data))}, nil
+	return true, found{kind: live, data: data, stored: string(data)}, nil
 }
 
 func (f *foreign) mark(ctx context.Context, names []string, mark string) error {
@@ -96,7 +96,7 @@ func (f *foreign) mark(ctx context.Context, names []string, mark string) error {
 
 // touch is a write: there is no other way to tell such a store.
 func (f *foreign) touch(ctx context.Context, name string, as found, life time.Duration, with ...*rdb.Cmd) error {
-	_, _, err := f.swap(ctx, name, as.version, value{data: as.data, life: life}, with...)
+	_, _, err := f.swap(ctx, name, as.stored, value{data: as.data, life: life}, with...)
 	return err
 }
 

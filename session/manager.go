@@ -233,7 +233,7 @@ func (m *Manager) revive(ctx context.Context, names []string, data [][]byte) (vi
 		b := m.bindingIn(v.data)
 		v.user = m.userOf(v.data, b)
 		v.record.times(m.idleOf(m.GetBool(v.data, rememberKey)))
-		v.record.hold(token, token, name, found{kind: live, data: data[i], left: v.life()}, data[i])
+		v.record.hold(token, token, name, found{kind: live, data: data[i], stored: string(data[i]), left: v.life()}, data[i])
 		if b.bound() {
 			v.record.bind(b)
 			asked = append(asked, m.index.alive(b.tag, b.id))

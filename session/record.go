@@ -26,13 +26,13 @@ type held struct {
 	// has stored since under some keys (nil: taken away): what differs from them is
 	// what the visit has changed itself.
 	base    []byte
-	version string // of base, unless that was never stored as it is
+	shown   string // base as it was found or stored; "" if it never was
 	updated map[string]any
 	idle    time.Duration // the idle timeout that holds for it
 }
 
 // behind reports whether more is stored than scs's values show.
-func (h held) behind() bool { return h.version != h.found.version }
+func (h held) behind() bool { return h.shown != h.found.stored }
 
 func (r *record) get() held {
 	r.mu.Lock()
@@ -66,9 +66,9 @@ func (r *record) stored(f found, base []byte) {
 }
 
 func (r *record) set(f found, base []byte) {
-	r.found, r.base, r.version, r.updated = f, base, "", nil
+	r.found, r.base, r.shown, r.updated = f, base, "", nil
 	if bytes.Equal(f.data, base) {
-		r.version = f.version
+		r.shown = f.stored
 	}
 }
 

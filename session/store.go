@@ -163,7 +163,7 @@ func (s *Store) find(ctx context.Context, name string, with ...*rdb.Cmd) (found,
 // read takes apart what Redis holds under a name.
 func (s *Store) read(name, stored string) (found, error) {
 	k, nonce := parseMark(stored)
-	f := found{kind: k, nonce: nonce, version: versionOf(stored)}
+	f := found{kind: k, nonce: nonce, stored: stored}
 	if k != live {
 		return f, nil
 	}
@@ -209,7 +209,7 @@ func (s *Store) create(ctx context.Context, name string, data []byte, life time.
 	if cmd.Int() == 0 {
 		return found{}, ErrEnded
 	}
-	return found{kind: live, data: data, version: versionOf(stored), left: life}, nil
+	return found{kind: live, data: data, stored: stored, left: life}, nil
 }
 
 func (s *Store) put(ctx context.Context, name string, data []byte, life time.Duration) (ok bool, err error) {
@@ -224,14 +224,14 @@ func (s *Store) put(ctx context.Context, name string, data []byte, life time.Dur
 	return cmd.Int() == 1, nil
 }
 
-func (s *Store) swap(ctx context.Context, name, version string, next value, with ...*rdb.Cmd) (ok bool, now found, err error) {
+func (s *Store) swap(ctx context.Context, name, was string, next value, with ...*rdb.Cmd) (ok bool, now found, err error) {
 	stored, err := s.stored(name, next)
 	if err != nil {
 		return false, found{}, err
 	}
-	cmd := swapScript.Cmd(s.prefix+name, version, stored, ms(next.life)).Again(1)
+	cmd := swapScript.Cmd(s.prefix+name, versionOf(was), stored, ms(next.life)).Again(1)
 	if next.once {
-		cmd = swapOnceScript.Cmd(s.prefix+name, version, stored, ms(next.life))
+		cmd = swapOnceScript.Cmd(s.prefix+name, versionOf(was), stored, ms(next.life))
 	}
 	if err := s.exec(ctx, "commit", append([]*rdb.Cmd{cmd}, with...)...); err != nil {
 		return false, found{}, err
@@ -243,7 +243,7 @@ func (s *Store) swap(ctx context.Context, name, version string, next value, with
 	if cmd.Int() == 0 {
 		return false, found{}, nil
 	}
-	return true, found{kind: live, data: next.data, version: versionOf(stored), left: next.life}, nil
+	return true, found{kind: live, data: next.data, stored: stored, left: next.life}, nil
 }
 
 func (s *Store) mark(ctx context.Context, names []string, mark string) error {

@@ -81,7 +81,7 @@ func (v *Visit) change(ctx context.Context, key string, f func(old any) (any, er
 		if life < time.Millisecond {
 			return ErrEnded
 		}
-		ok, other, err := m.store.swap(ctx, v.record.get().name, now.version, value{data: data, life: life, once: true})
+		ok, other, err := m.store.swap(ctx, v.record.get().name, now.stored, value{data: data, life: life, once: true})
 		if err != nil {
 			return err
 		}
