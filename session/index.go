@@ -27,6 +27,8 @@ var (
 	clearLua string
 	//go:embed lua/list.lua
 	listLua string
+	//go:embed lua/since.lua
+	sinceLua string
 )
 
 // All may run twice for one call: renew writes the same again, list reads, and the
@@ -37,6 +39,7 @@ var (
 	removeScript = rdb.NewReplayableScript(indexLua + removeLua)
 	clearScript  = rdb.NewReplayableScript(indexLua + clearLua)
 	listScript   = rdb.NewReplayableScript(indexLua + listLua)
+	sinceScript  = rdb.NewReplayableScript(sinceLua)
 )
 
 const (
@@ -121,15 +124,22 @@ func (x *index) alive(tag, id string) *rdb.Cmd {
 func (x *index) present(cmd *rdb.Cmd) bool { return cmd.Val() != nil }
 
 // add makes a session alive for life, at least 1 ms, and returns those which ended
-// to make room: the ones created first. age is how long ago the login began, and
-// must include what the call itself may take.
+// to make room: the ones created first. age is how long ago the login began, when add
+// is called.
 //
 // The error is errBeaten when all sessions were ended since the login began, or
 // that is not known as it began an hour ago; and errTooMany when the user has
-// enough. Adding an id again that is alive renews it, and evicts nobody.
-func (x *index) add(ctx context.Context, tag, id string, blob []byte, life, age time.Duration) (evicted []entry, err error) {
+// enough. after names a removeAll that does not count: the login's own.
+//
+// Redis does not see when the login began, only how long before the call reached it,
+// or shortly before that. lead is how long after the last removeAll it began at most,
+// or -1 if there was none. If that is no longer than the call took, it may have begun
+// before: see [index.since].
+//
+// Adding an id again that is alive renews it, and evicts nobody.
+func (x *index) add(ctx context.Context, tag, id string, blob []byte, life, age time.Duration, after string) (evicted []entry, lead time.Duration, err error) {
 	if age >= maxAge {
-		return nil, errBeaten
+		return nil, 0, errBeaten
 	}
 	refuse := 0
 	if x.refuse {
@@ -138,21 +148,45 @@ func (x *index) add(ctx context.Context, tag, id string, blob []byte, life, age 
 	keys := []string{x.key(tag, "ids"), x.key(tag, "info"), x.key(tag, "ended"), x.key(tag, "gone", id)}
 	// Rounded up: no login seems to have begun later than it did.
 	began := max(0, age+time.Microsecond-1).Microseconds()
-	cmd := addScript.On(keys, id, blob, ms(life), began, x.limit, refuse).Again("again")
+	cmd := addScript.On(keys, id, blob, ms(life), began, x.limit, refuse, after).Again("again")
 	if err := x.conn.Exec(ctx, cmd); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	reply := cmd.Slice()
 	if len(reply) == 0 {
-		return nil, errReply(cmd)
+		return nil, 0, errReply(cmd)
 	}
 	switch reply[0] {
 	case int64(-1):
-		return nil, errBeaten
+		return nil, 0, errBeaten
 	case int64(0):
-		return nil, errTooMany
+		return nil, 0, errTooMany
 	}
-	return entriesOf(reply[1:]), nil
+	if len(reply) < 2 {
+		return nil, 0, errReply(cmd)
+	}
+	lead = -1
+	if text, _ := reply[1].(string); text != "" {
+		µs, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, 0, errReply(cmd)
+		}
+		lead = time.Duration(µs) * time.Microsecond
+	}
+	return entriesOf(reply[2:]), lead, nil
+}
+
+// since is how long ago a user's sessions were all ended, or -1 if that is an hour
+// ago or never was.
+func (x *index) since(ctx context.Context, tag string) (time.Duration, error) {
+	cmd := sinceScript.Cmd(x.key(tag, "ended"))
+	if err := x.conn.Exec(ctx, cmd); err != nil {
+		return 0, err
+	}
+	if cmd.Int() < 0 {
+		return -1, nil
+	}
+	return time.Duration(cmd.Int()) * time.Microsecond, nil
 }
 
 // renew gives a session a new blob, and life from now on; it counts as seen now. ok
@@ -188,19 +222,16 @@ func (x *index) remove(ctx context.Context, tag, id string) (e entry, ok bool, e
 
 // removeAll ends all sessions of a user but keep, which may be "", and every login
 // that began before. The cost does not depend on how many there are. batch names
-// what they were, for [index.drain]; it is "" if there is nothing. It works when
-// Redis is out of memory.
-func (x *index) removeAll(ctx context.Context, tag, keep string) (batch string, err error) {
+// the call, and what they were, for [index.drain]; some is false if there was nothing.
+// It works when Redis is out of memory.
+func (x *index) removeAll(ctx context.Context, tag, keep string) (batch string, some bool, err error) {
 	batch = newID()
 	keys := []string{x.key(tag, "ids"), x.key(tag, "info"), x.key(tag, "ended"), x.key(tag, "gone", batch)}
 	cmd := clearScript.On(keys, batch, keep, markLife.Milliseconds()).Again("again")
 	if err := x.conn.Exec(ctx, cmd); err != nil {
-		return "", err
+		return "", false, err
 	}
-	if cmd.Int() == 0 {
-		return "", nil
-	}
-	return batch, nil
+	return batch, cmd.Int() == 1, nil
 }
 
 // drain hands out what a removeAll has ended, some hundred at a time, and then
@@ -208,9 +239,6 @@ func (x *index) removeAll(ctx context.Context, tag, keep string) (batch string, 
 // each returns an error drain returns it, and may be called again from the start,
 // within an hour of the removeAll.
 func (x *index) drain(ctx context.Context, tag, batch string, each func([]entry) error) error {
-	if batch == "" {
-		return nil
-	}
 	key := x.key(tag, "gone", batch)
 	for cursor := "0"; ; {
 		cmd := rdb.NewCmd(key, "hscan", key, cursor, "count", pageSize).Replayable()

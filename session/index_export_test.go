@@ -71,7 +71,7 @@ func (i Index) Alive(ctx context.Context, tag string, ids ...string) ([]bool, er
 }
 
 func (i Index) Add(ctx context.Context, tag, id, blob string, life, age time.Duration) ([]IndexEntry, error) {
-	evicted, err := i.x.add(ctx, tag, id, []byte(blob), life, age)
+	evicted, _, err := i.x.add(ctx, tag, id, []byte(blob), life, age, "")
 	return exported(evicted), err
 }
 
@@ -93,11 +93,19 @@ func (i Index) Remove(ctx context.Context, tag, id string) (IndexEntry, bool, er
 	return exported([]entry{e})[0], ok, err
 }
 
+// RemoveAll returns "" for a batch with nothing in it.
 func (i Index) RemoveAll(ctx context.Context, tag, keep string) (string, error) {
-	return i.x.removeAll(ctx, tag, keep)
+	batch, some, err := i.x.removeAll(ctx, tag, keep)
+	if !some {
+		return "", err
+	}
+	return batch, err
 }
 
 func (i Index) Drain(ctx context.Context, tag, batch string, each func([]IndexEntry) error) error {
+	if batch == "" {
+		return nil
+	}
 	return i.x.drain(ctx, tag, batch, func(e []entry) error { return each(exported(e)) })
 }
 

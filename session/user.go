@@ -89,7 +89,7 @@ func (v *Visit) login(ctx context.Context, user string) error {
 		return err
 	}
 	// From here to the end whoever fails leaves a session of which nobody has the token.
-	evicted, err := m.index.add(ctx, b.tag, b.id, m.label(v, b, name), m.spare(life, remembered), time.Since(v.began)+m.budget)
+	evicted, err := v.enlist(ctx, b, m.label(v, b, name), m.spare(life, remembered))
 	if err != nil {
 		m.discard(ctx, name)
 		return m.wrap(ctx, "login", err)
@@ -110,6 +110,26 @@ func (v *Visit) login(ctx context.Context, user string) error {
 	v.reload()
 	m.tell(v, Event{Kind: LoggedIn, User: user, ID: b.id})
 	return m.clean(ctx, user, evicted, Evicted)
+}
+
+// enlist adds a login's session to its user's index. It is refused if all of the user's
+// sessions were ended since the request began, and that was not this request's doing.
+func (v *Visit) enlist(ctx context.Context, b binding, label []byte, life time.Duration) (evicted []entry, err error) {
+	x, sent := v.manager.index, time.Now()
+	evicted, lead, err := x.add(ctx, b.tag, b.id, label, life, sent.Sub(v.began), v.cleared)
+	// The reply was on its way while time went by that Redis takes for the login's. The
+	// quicker it comes the less that is: a second and third look may settle it.
+	for try := 0; err == nil && lead >= 0 && lead <= time.Since(sent); try++ {
+		if try == 3 {
+			_, _, _ = x.remove(ctx, b.tag, b.id)
+			return nil, errBeaten
+		}
+		sent = time.Now()
+		if lead, err = x.since(ctx, b.tag); lead >= 0 {
+			lead -= sent.Sub(v.began)
+		}
+	}
+	return evicted, err
 }
 
 // contents is what the session holds now.
@@ -228,14 +248,28 @@ func (m *Manager) EndAll(ctx context.Context, user string) error {
 }
 
 func (m *Manager) endAll(ctx context.Context, user, tag, keep string) error {
-	batch, err := m.index.removeAll(ctx, tag, keep)
+	batch, some, err := m.index.removeAll(ctx, tag, keep)
 	if err != nil {
 		return m.wrap(ctx, "end all", err)
+	}
+	if v := m.visitOf(ctx); v != nil {
+		v.clears(batch)
+	}
+	if !some {
+		return nil
 	}
 	// They have ended; what is left is to remove their data.
 	return m.wrap(ctx, "end all", m.index.drain(ctx, tag, batch, func(entries []entry) error {
 		return m.clean(ctx, user, entries, Ended)
 	}))
+}
+
+// clears takes note that the request itself has ended the user's sessions: the login
+// that follows is not one of those that were under way.
+func (v *Visit) clears(batch string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.cleared = batch
 }
 
 // leave destroys the request's own session, if it is one of those that were ended.

@@ -250,6 +250,39 @@ func TestManager_EndAll_beatsLogin(t *testing.T) {
 	})
 }
 
+// Who has ended all sessions logs in again at once, in the same request, as after a
+// change of the password, or in the next one. Red without v.cleared, and when enlist
+// does not look again.
+func TestManager_EndAll_thenLogin(t *testing.T) {
+	t.Parallel()
+	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
+		t.Parallel()
+		m := newManager(t, b.Client(t))
+		user := b.Prefix(t)
+		for range 20 {
+			token := loginAs(t, m, "", user)
+			v := visit(m, token)
+			m.Get(v, "")
+			if err := m.EndAll(v, user); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Login(v, user); err != nil {
+				t.Fatalf("the same request: %v", err)
+			}
+			c, err := v.Commit()
+			if err != nil || c == nil || c.Value == token || userOf(m, c.Value) != user || userOf(m, token) != "" {
+				t.Fatalf("the same request: got %v, %v", c, err)
+			}
+			if err := m.EndAll(t.Context(), user); err != nil {
+				t.Fatal(err)
+			}
+			if got := loginAs(t, m, "", user); userOf(m, got) != user {
+				t.Fatal("the next request: not logged in")
+			}
+		}
+	})
+}
+
 // A renewal beside EndAll does not carry the session over.
 func TestManager_EndAll_beatsRenewal(t *testing.T) {
 	t.Parallel()

@@ -53,6 +53,7 @@ type Visit struct {
 
 	remembered bool   // whether the visitor is, as of the last look
 	user       string // to whom the session is bound
+	cleared    string // the end of all of a user's sessions by this request
 
 	warnings sync.Mutex
 	warning  error

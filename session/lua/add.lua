@@ -9,10 +9,13 @@
 -- ARGV[4]  how long ago the login began, in µs
 -- ARGV[5]  how many sessions may be alive; 0 for any number
 -- ARGV[6]  1 to refuse rather than to evict
--- ARGV[7]  "again", on the second run
+-- ARGV[7]  an "end all" that the login came after for sure, or ""
+-- ARGV[8]  "again", on the second run
 --
--- Returns { -1 } began before "end all", { 0 } too many, or { 1, then for each
--- evicted its id, score and info }; the second run has "" for the scores.
+-- Returns { -1 } began before "end all", { 0 } too many, or { 1, lead, then for
+-- each evicted its id, score and info }; the second run has "" for the scores. lead
+-- is how long after the "end all" the login can have begun, at most, in µs; "" if
+-- there was none.
 --
 -- Cost: O(1) and logarithms; with a limit O(n) on that many entries when it is
 -- reached, and once on all there are when it was lowered.
@@ -22,9 +25,12 @@ local limit = tonumber(ARGV[5])
 local known = redis.call('ZSCORE', ids, id)
 local before = redis.call('HGET', info, id)
 local mark = redis.call('GET', ended)
-local reply = { 1 }
+if mark and string.match(mark, '%.(.*)$') == ARGV[7] then mark = nil end
+mark = mark and tonumber(string.match(mark, '^%d+'))
+local lead = mark and time[1] * 1000000 + time[2] - ARGV[4] - mark
+local reply = { 1, lead and digits(lead) or '' }
 
-if ARGV[7] == 'again' then
+if ARGV[8] == 'again' then
   local left = redis.call('HGETALL', gone)
   for i = 1, #left, 2 do
     if left[i] ~= id then
@@ -41,8 +47,7 @@ if known then
 end
 
 -- An equal instant is a tie of rounded numbers.
-mark = mark and tonumber(string.match(mark, '^%d+'))
-if mark and time[1] * 1000000 + time[2] - ARGV[4] <= mark then return { -1 } end
+if lead and lead <= 0 then return { -1 } end
 
 local stale = past(limit > 0 and -1 or PURGED)
 local total = redis.call('ZCARD', ids)
@@ -89,5 +94,5 @@ for from = 1, #out, CHUNK do
 end
 forget(out)
 settle()
-if mark and redis.call('PTTL', ended) == -1 then redis.call('PEXPIRE', ended, HOUR) end
+if redis.call('PTTL', ended) == -1 then redis.call('PEXPIRE', ended, HOUR) end
 return reply
