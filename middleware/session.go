@@ -146,7 +146,7 @@ func (s *sessionResponse) BeforeHeader(status int) bool {
 	}
 	cookie, err := s.visit.Commit()
 	if err != nil {
-		s.refuse("no session", err)
+		s.refuse("no session", err, cookie)
 		return false
 	}
 	s.begun = true
@@ -185,15 +185,18 @@ func (s *sessionResponse) answerFailure(err error) {
 		s.log.report(s.request.Context(), "no session for what follows the header", err)
 		panic(http.ErrAbortHandler)
 	default:
-		s.refuse("no session", err)
+		s.refuse("no session", err, nil)
 	}
 }
 
 // refuse answers in the handler's place, with nothing of the handler's.
-func (s *sessionResponse) refuse(what string, err error) {
+func (s *sessionResponse) refuse(what string, err error, cookie *http.Cookie) {
 	h := s.w.Header()
 	clear(h)
 	maps.Copy(h, s.outside)
+	if cookie != nil { // of a login that took effect before the failure
+		http.SetCookie(s.w, cookie)
+	}
 	switch ctx := s.request.Context(); {
 	case errors.Is(err, session.ErrUnavailable):
 		unavailable(s.w)

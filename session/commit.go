@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+
+	"github.com/go-weir/weir/internal/rdb"
 )
 
 // Commit saves what the handler changed, and returns the cookie to send, or nil
@@ -18,6 +20,9 @@ import (
 // A change is written only if the session is as it was loaded; if another request
 // has changed it meanwhile, the changes of both are kept, key by key, and those of
 // one key from the later Commit.
+//
+// With an error there may be a cookie, too: the handler's Login took effect, and what
+// failed was a change after it. The old token is nobody's any more.
 //
 // The error is of kind ErrUnavailable when Redis did not confirm the write,
 // ErrTooLarge, that of a value that the codec cannot encode, or that of the session
@@ -37,10 +42,11 @@ func (v *Visit) Commit() (*http.Cookie, error) {
 	case v.data == nil:
 		return nil, nil
 	}
-	if err := v.save(); err != nil {
+	err := v.save()
+	if err != nil && m.Status(v.data) == scs.Destroyed {
 		return nil, err
 	}
-	return v.cookie(), nil
+	return v.cookie(), err
 }
 
 // cookie is what the browser must be told, if anything. v.mu is held.
@@ -84,6 +90,7 @@ func (v *Visit) save() error {
 		return nil // what was put was taken away again
 	}
 	v.remember(!known || token != h.token)
+	v.stamp(!known || token != h.token)
 	data, token, err := v.encode()
 	switch {
 	case err != nil:
@@ -112,8 +119,8 @@ const (
 	bornKey     = "__weir.born" // Unix time of the token, under WithRenewal
 )
 
-// remember sets what depends on whether the visitor is to be remembered, and on
-// when the token was made. v.mu is held.
+// remember sets what depends on whether the visitor is to be remembered. isNew says
+// that the absolute timeout begins anew. v.mu is held.
 func (v *Visit) remember(isNew bool) {
 	m := v.manager
 	remembered := m.GetBool(v.data, rememberKey)
@@ -126,15 +133,11 @@ func (v *Visit) remember(isNew bool) {
 	}
 	v.remembered = remembered
 	v.record.times(m.idleOf(remembered))
-	v.stamp()
-	if m.renewal > 0 && isNew {
-		m.Put(v.data, bornKey, time.Now().Unix())
-	}
 }
 
 // stamp has the session say to whom it is bound, whatever Clear or MergeSession have
-// made of that.
-func (v *Visit) stamp() {
+// made of that, and when its token was made.
+func (v *Visit) stamp(isNew bool) {
 	m, b := v.manager, v.record.get().binding
 	said := m.GetString(v.data, userKey)
 	switch {
@@ -142,6 +145,9 @@ func (v *Visit) stamp() {
 		m.Put(v.data, userKey, b.id+v.user)
 	case !b.bound() && said != "":
 		m.Remove(v.data, userKey)
+	}
+	if m.renewal > 0 && isNew {
+		m.Put(v.data, bornKey, time.Now().Unix())
 	}
 }
 
@@ -314,19 +320,26 @@ func (v *Visit) rotate(ctx context.Context, token string, data []byte, k kind, l
 	if err != nil {
 		return err
 	}
-	f, err = v.claim(ctx, m.name(next), f, value{mark: markOf(k, nonce), life: m.grace}, life)
-	if err == nil && b.bound() {
+	if b.bound() { // before the old one ends: if it fails, that one lives on
 		err = m.rebind(ctx, v, b, m.name(next), life)
 	}
+	if err == nil {
+		f, err = v.claim(ctx, m.name(next), f, value{mark: markOf(k, nonce), life: m.grace}, life)
+	}
 	if err != nil {
-		m.discard(ctx, m.name(next))
+		m.discard(afresh(ctx), m.name(next))
 	}
 	switch {
 	case err == errMoved: // another request has renewed it beside us
+		if b.bound() {
+			if err := m.rebind(ctx, v, b, v.record.get().name, life); err != nil {
+				return err
+			}
+		}
 		return v.update(ctx, data, life)
 	case errors.Is(err, ErrEnded):
 		v.record.end()
-		v.warn(Lost, err)
+		v.warn(Lost, ErrEnded)
 		return nil
 	case err != nil:
 		return err
@@ -334,6 +347,24 @@ func (v *Visit) rotate(ctx context.Context, token string, data []byte, k kind, l
 	v.record.hold(token, next, m.name(next), f, data)
 	m.tell(v, Event{Kind: Renewed, User: v.user, ID: b.id})
 	return nil
+}
+
+// afresh is a context that knows nothing of silence met before: what must be found out
+// or undone is tried for a budget of its own.
+func afresh(ctx context.Context) context.Context {
+	return &freshly{Context: ctx}
+}
+
+type freshly struct {
+	context.Context
+	memory rdb.Memory
+}
+
+func (f *freshly) Value(key any) any {
+	if key == rdb.MemoryKey() {
+		return &f.memory
+	}
+	return f.Context.Value(key)
 }
 
 // errMoved says that the session has got another token, by a periodic renewal.
@@ -346,6 +377,16 @@ func (v *Visit) claim(ctx context.Context, name string, f found, mark value, lif
 	for range maxConflicts {
 		h := v.record.get()
 		ok, now, err := m.store.swap(ctx, h.name, h.found.stored, mark)
+		if err != nil {
+			// The mark may be there, and then the new session is all there is. Ask once
+			// more, for a budget of its own.
+			there, err2 := m.store.find(afresh(ctx), h.name)
+			_, nonce := parseMark(mark.mark)
+			ok = err2 == nil && there.kind != live && there.nonce == nonce
+			if ok {
+				err = nil
+			}
+		}
 		if err != nil || ok {
 			return f, err
 		}
@@ -378,7 +419,8 @@ func (m *Manager) discard(ctx context.Context, name string) {
 
 // renew gives the session a new token, to which the old one leads for a while.
 func (v *Visit) renew(ctx context.Context) error {
-	v.remember(true)
+	v.remember(false) // the absolute deadline stays: or there would be none
+	v.stamp(true)
 	data, token, err := v.encode()
 	if err != nil {
 		return err
@@ -494,15 +536,27 @@ func (v *Visit) KeepToken() {
 func (v *Visit) lateness() (late bool, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.err != nil || !v.late {
-		if v.optional && v.blind != nil && v.manager.Status(v.blind) == scs.Unmodified {
-			return false, nil
-		}
-		return false, v.err
-	}
 	m := v.manager
-	if m.Status(v.data) == scs.Modified && (v.sent == "" || m.Token(v.data) != v.sent) && !v.record.get().over {
+	switch {
+	case v.err != nil && v.optional && (v.blind == nil || m.Status(v.blind) == scs.Unmodified):
+		return false, nil
+	case v.err != nil || !v.late:
+		return false, v.err
+	case v.needsCookie():
 		return true, ErrTooLate
 	}
 	return true, nil
+}
+
+// needsCookie reports whether saving what the handler has changed would give the
+// browser another cookie. v.mu is held.
+func (v *Visit) needsCookie() bool {
+	m, h := v.manager, v.record.get()
+	switch {
+	case m.Status(v.data) != scs.Modified || h.over:
+		return false
+	case h.token == "":
+		return m.Token(v.data) != "" || len(m.Keys(v.data)) > 0
+	}
+	return m.Token(v.data) != h.token || (m.Cookie.Persist || m.GetBool(v.data, rememberKey)) != v.persist
 }

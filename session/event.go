@@ -26,7 +26,8 @@ const (
 	// Damaged: what is stored does not decode or decrypt; Err is of kind ErrCorrupt.
 	// The visitor has a new session.
 	Damaged
-	// Unsaved: an idle timeout could not be pushed back; Err says why.
+	// Unsaved: an idle timeout could not be pushed back, or the data of sessions that
+	// a login has evicted not be removed; Err says why.
 	Unsaved
 )
 

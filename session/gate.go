@@ -88,6 +88,12 @@ func (g *gate) DeleteCtx(ctx context.Context, token string) error {
 	case "MergeSession":
 		return m.end(ctx, m.name(token), bindingOf(token))
 	}
+	if names := v.record.unfit(); len(names) > 0 {
+		// Another version of the program may well be able to read it.
+		if err := m.store.mark(ctx, names, markOf(ended, newNonce())); err != nil {
+			return err
+		}
+	}
 	h := v.record.get()
 	if h.token == "" {
 		return nil // nothing of it was stored

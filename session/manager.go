@@ -146,8 +146,8 @@ func (m *Manager) Load(ctx context.Context, token string) (context.Context, erro
 
 // Commit saves what was changed in ctx's session now, and returns its token and
 // when it ends at the latest. middleware.Session does that at the end of a request.
-// The errors are those of [Visit.Commit], and ErrEnded if the session was ended
-// meanwhile.
+// The errors are those of [Visit.Commit] and [Visit.Finish], and ErrEnded if the session
+// was ended meanwhile.
 func (m *Manager) Commit(ctx context.Context) (token string, deadline time.Time, err error) {
 	v := m.visitOf(ctx)
 	if v == nil {
@@ -158,6 +158,9 @@ func (m *Manager) Commit(ctx context.Context) (token string, deadline time.Time,
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.committed && v.needsCookie() {
+		return "", time.Time{}, ErrTooLate
+	}
 	if err := v.save(); err != nil {
 		return "", time.Time{}, err
 	}

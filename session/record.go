@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,6 +13,7 @@ import (
 type record struct {
 	mu sync.Mutex
 	held
+	damaged []string // names under which is what does not decode
 }
 
 // held is what a record holds.
@@ -102,6 +104,20 @@ func (r *record) update(f found, key string, v any) {
 	}
 	r.updated[key] = v
 	r.found = f
+}
+
+// damage takes note of a name under which is what does not decode.
+func (r *record) damage(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.damaged = append(r.damaged, name)
+}
+
+// unfit are the names of what does not decode.
+func (r *record) unfit() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.damaged)
 }
 
 // end takes note that somebody has ended the session.

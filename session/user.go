@@ -91,13 +91,16 @@ func (v *Visit) login(ctx context.Context, user string) error {
 	// From here to the end whoever fails leaves a session of which nobody has the token.
 	evicted, err := v.enlist(ctx, b, m.label(v, b, name), m.spare(life, remembered))
 	if err != nil {
-		m.discard(ctx, name)
+		if errors.Is(err, ErrUnavailable) { // it may be there, and in the way of the next login
+			_, _, _ = m.index.remove(afresh(ctx), b.tag, b.id)
+		}
+		m.discard(afresh(ctx), name)
 		return m.wrap(ctx, "login", err)
 	}
 	if old.token != "" {
 		if f, err = v.claim(ctx, name, f, value{mark: markOf(rotated, newNonce()), life: m.grace}, life); err != nil {
-			_, _, _ = m.index.remove(ctx, b.tag, b.id)
-			m.discard(ctx, name)
+			_, _, _ = m.index.remove(afresh(ctx), b.tag, b.id)
+			m.discard(afresh(ctx), name)
 			return err
 		}
 		if was := old.binding; was.bound() {
@@ -109,7 +112,10 @@ func (v *Visit) login(ctx context.Context, user string) error {
 	v.user, v.remembered = user, remembered
 	v.reload()
 	m.tell(v, Event{Kind: LoggedIn, User: user, ID: b.id})
-	return m.clean(ctx, user, evicted, Evicted)
+	if err := m.clean(ctx, user, evicted, Evicted); err != nil {
+		v.warn(Unsaved, err) // they have ended; their data expires
+	}
+	return nil
 }
 
 // enlist adds a login's session to its user's index. It is refused if all of the user's

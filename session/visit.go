@@ -95,8 +95,11 @@ func Touched(ctx context.Context) bool {
 	return false
 }
 
-// String keeps the token out of logs that print contexts.
+// String and GoString keep the token out of logs that print contexts.
 func (v *Visit) String() string { return "session.Visit" }
+
+// GoString is String.
+func (v *Visit) GoString() string { return "session.Visit" }
 
 // Value answers scs's question for its data, and those of this package.
 func (v *Visit) Value(key any) any {
@@ -179,6 +182,7 @@ func (v *Visit) load() {
 		ok, err := v.enter(token)
 		switch {
 		case isCorrupt(err):
+			v.record.damage(v.manager.name(token))
 			// One bad record must not lock its visitor out of every page.
 			v.warn(Damaged, err)
 		case err != nil:
@@ -194,15 +198,16 @@ func (v *Visit) load() {
 
 // enter tries to take the session of a token for the visit's.
 func (v *Visit) enter(token string) (ok bool, err error) {
-	m := v.manager
-	f, b, err := m.find(v, token)
+	// Also for a visitor who has left: the handler may go on, and have something to keep.
+	m, ctx := v.manager, v.lasting()
+	f, b, err := m.find(ctx, token)
 	if err != nil {
 		return false, err
 	}
 	next := token
 	if f.kind == moved {
 		next = derive(token, f.nonce)
-		if f, b, err = m.find(v, next); err != nil {
+		if f, b, err = m.find(ctx, next); err != nil {
 			return false, err
 		}
 	}
@@ -224,7 +229,7 @@ func (v *Visit) enter(token string) (ok bool, err error) {
 		// It has outlived its absolute deadline: somebody took its expiry away, or
 		// the clocks of two servers differ.
 		m.tell(v, Event{Kind: Expired, ID: b.id})
-		return false, m.end(v, m.name(next), b)
+		return false, m.end(ctx, m.name(next), b)
 	}
 	v.data, v.sent, v.user = data, token, m.userOf(data, b)
 	v.remembered = m.GetBool(data, rememberKey)
@@ -292,7 +297,7 @@ func AllowAnonymous(ctx context.Context) {
 func (v *Visit) Blind() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.blind != nil
+	return v.blind != nil || v.optional && v.err != nil
 }
 
 // Warning tells of what went wrong without stopping the request: data that did
