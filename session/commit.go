@@ -82,7 +82,13 @@ func (v *Visit) save() error {
 		v.warn(Lost, ErrEnded)
 		return nil
 	case known && token == h.token && !v.keep && v.due():
-		return v.renew(ctx)
+		err := v.renew(ctx)
+		if err != nil && status == scs.Unmodified && v.record.get().real == h.real {
+			v.warn(Unsaved, err) // a look must not fail for it; the next one tries again
+			v.reload()
+			err = nil
+		}
+		return err
 	case status == scs.Unmodified:
 		v.touch(ctx, v.life())
 		return nil
@@ -138,11 +144,11 @@ func (v *Visit) remember(isNew bool) {
 // stamp has the session say to whom it is bound, whatever Clear or MergeSession have
 // made of that, and when its token was made.
 func (v *Visit) stamp(isNew bool) {
-	m, b := v.manager, v.record.get().binding
-	said := m.GetString(v.data, userKey)
+	m, h := v.manager, v.record.get()
+	b, said := h.binding, m.GetString(v.data, userKey)
 	switch {
-	case b.bound() && v.user != "" && said != b.id+v.user:
-		m.Put(v.data, userKey, b.id+v.user)
+	case b.bound() && h.user != "" && said != b.id+h.user:
+		m.Put(v.data, userKey, b.id+h.user)
 	case !b.bound() && said != "":
 		m.Remove(v.data, userKey)
 	}
@@ -261,6 +267,9 @@ func (v *Visit) swap(ctx context.Context, data []byte, life time.Duration) (foun
 	for n := range maxConflicts {
 		h := v.record.get()
 		ok, now, err := m.store.swap(ctx, h.name, h.found.stored, value{data: data, life: life}, with...)
+		if err == nil {
+			err = v.unlisted(ctx, with)
+		}
 		if err != nil || ok {
 			return now, err
 		}
@@ -276,6 +285,17 @@ func (v *Visit) swap(ctx context.Context, data []byte, life time.Duration) (foun
 		}
 	}
 	return found{}, errContended
+}
+
+// unlisted is ErrEnded if the user's index, which was told along with a write, does not
+// know the session any more: the write was one into a session that has ended.
+func (v *Visit) unlisted(ctx context.Context, with []*rdb.Cmd) error {
+	if len(with) == 0 || with[0].Int() == 1 {
+		return nil
+	}
+	v.record.end()
+	v.manager.discard(ctx, v.record.get().name)
+	return ErrEnded
 }
 
 // meet takes note of what stands where a write expected something else, and follows
@@ -316,17 +336,24 @@ func (v *Visit) rotate(ctx context.Context, token string, data []byte, k kind, l
 	case b.bound():
 		next = b.token(token)
 	}
-	f, err := m.store.create(ctx, m.name(next), data, life)
+	fresh, err := m.upToDate(h, data)
+	if err != nil {
+		return err
+	}
+	f, err := m.store.create(ctx, m.name(next), fresh, life)
 	if err != nil {
 		return err
 	}
 	if b.bound() { // before the old one ends: if it fails, that one lives on
 		err = m.rebind(ctx, v, b, m.name(next), life)
 	}
+	claimed := false
 	if err == nil {
+		claimed = true
 		f, err = v.claim(ctx, m.name(next), f, value{mark: markOf(k, nonce), life: m.grace}, life)
 	}
-	if err != nil {
+	// If nobody knows whether the mark is there, it may be this that it leads to.
+	if err != nil && !(claimed && errors.Is(err, ErrUnavailable)) {
 		m.discard(afresh(ctx), m.name(next))
 	}
 	switch {
@@ -345,7 +372,7 @@ func (v *Visit) rotate(ctx context.Context, token string, data []byte, k kind, l
 		return err
 	}
 	v.record.hold(token, next, m.name(next), f, data)
-	m.tell(v, Event{Kind: Renewed, User: v.user, ID: b.id})
+	m.tell(v, Event{Kind: Renewed, User: h.user, ID: b.id})
 	return nil
 }
 
@@ -460,13 +487,40 @@ func (m *Manager) rebase(h held, data []byte) (unchanged bool, out []byte, err e
 	if len(data) != len(h.base) && !h.behind() {
 		return false, data, nil
 	}
-	base, err := m.contents(h.base)
+	base, err := m.loaded(h)
 	if err != nil {
 		return false, nil, err
 	}
 	mine, err := m.contents(data)
 	if err != nil {
 		return false, nil, err
+	}
+	if equal(base, mine) {
+		return true, data, nil
+	}
+	out, err = m.upToDate(h, data)
+	return false, out, err
+}
+
+// upToDate is data with what others have stored that scs's values do not show.
+func (m *Manager) upToDate(h held, data []byte) ([]byte, error) {
+	if !h.behind() {
+		return data, nil
+	}
+	base, err1 := m.loaded(h)
+	mine, err2 := m.contents(data)
+	theirs, err3 := m.contents(h.found.data)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	return m.encode(merge(base, mine, theirs))
+}
+
+// loaded is what the visit's own changes count from.
+func (m *Manager) loaded(h held) (contents, error) {
+	base, err := m.contents(h.base)
+	if err != nil {
+		return base, err
 	}
 	for key, v := range h.updated {
 		if v == nil {
@@ -475,18 +529,7 @@ func (m *Manager) rebase(h held, data []byte) (unchanged bool, out []byte, err e
 			base.values[key] = v
 		}
 	}
-	if equal(base, mine) {
-		return true, data, nil
-	}
-	if !h.behind() {
-		return false, data, nil
-	}
-	theirs, err := m.contents(h.found.data)
-	if err != nil {
-		return false, nil, err
-	}
-	out, err = m.encode(merge(base, mine, theirs))
-	return false, out, err
+	return base, nil
 }
 
 // mergeData is merge on what the codec has made of it.

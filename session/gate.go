@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"strings"
 	"time"
@@ -98,12 +99,41 @@ func (g *gate) DeleteCtx(ctx context.Context, token string) error {
 	if h.token == "" {
 		return nil // nothing of it was stored
 	}
-	if err := m.end(ctx, h.name, h.binding); err != nil {
+	if err := v.end(ctx); err != nil {
 		return err
 	}
 	v.record.release()
-	m.tell(v, Event{Kind: Ended, User: v.user, ID: h.binding.id})
+	m.tell(v, Event{Kind: Ended, User: h.user, ID: h.binding.id})
 	return nil
+}
+
+// end ends the session that the visit holds, also where it has moved to meanwhile.
+func (v *Visit) end(ctx context.Context) error {
+	m := v.manager
+	for range maxConflicts {
+		h := v.record.get()
+		ok, now, err := m.store.swap(ctx, h.name, h.found.stored, value{mark: markOf(ended, newNonce()), life: m.grace})
+		if err != nil {
+			return err
+		}
+		if !ok && now.kind != live && now.kind != moved { // over already
+			ok = true
+		}
+		if !ok {
+			_, err = v.meet(ctx, now)
+		}
+		switch {
+		case err != nil && !errors.Is(err, ErrEnded):
+			return err
+		case ok || err != nil:
+			if b := h.binding; b.bound() {
+				_, _, err := m.index.remove(ctx, b.tag, b.id)
+				return m.wrap(ctx, "end", err)
+			}
+			return nil
+		}
+	}
+	return errContended
 }
 
 // calledBy tells which of scs's methods is calling. It takes a microsecond, and is

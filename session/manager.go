@@ -135,7 +135,8 @@ func (m *Manager) Load(ctx context.Context, token string) (context.Context, erro
 	if v != nil {
 		return ctx, v.Ready()
 	}
-	v = &Visit{Context: ctx, manager: m, began: time.Now(), tokens: func() []string {
+	// Nobody would tell the browser of a new token.
+	v = &Visit{Context: ctx, manager: m, began: time.Now(), keep: true, tokens: func() []string {
 		if isToken(token) {
 			return []string{token}
 		}
@@ -161,6 +162,7 @@ func (m *Manager) Commit(ctx context.Context) (token string, deadline time.Time,
 	if v.committed && v.needsCookie() {
 		return "", time.Time{}, ErrTooLate
 	}
+	v.keep = v.keep || v.committed
 	if err := v.save(); err != nil {
 		return "", time.Time{}, err
 	}
@@ -234,7 +236,7 @@ func (m *Manager) revive(ctx context.Context, names []string, data [][]byte) (vi
 			continue
 		}
 		b := m.bindingIn(v.data)
-		v.user = m.userOf(v.data, b)
+		v.record.identify(m.userOf(v.data, b))
 		v.record.times(m.idleOf(m.GetBool(v.data, rememberKey)))
 		v.record.hold(token, token, name, found{kind: live, data: data[i], stored: string(data[i]), left: v.life()}, data[i])
 		if b.bound() {
@@ -243,8 +245,13 @@ func (m *Manager) revive(ctx context.Context, names []string, data [][]byte) (vi
 		}
 		visits = append(visits, v)
 	}
-	if err := m.conn.Exec(ctx, asked...); err != nil {
+	if err := m.conn.Exec(ctx, asked...); err != nil && !isCorrupt(err) {
 		return nil, m.wrap(ctx, "iterate", err)
+	}
+	for _, cmd := range asked {
+		if err := cmd.Err(); err != nil && !isCorrupt(err) {
+			return nil, m.wrap(ctx, "iterate", err)
+		}
 	}
 	return slices.DeleteFunc(visits, func(v *Visit) bool {
 		if !v.record.get().binding.bound() {
@@ -252,7 +259,7 @@ func (m *Manager) revive(ctx context.Context, names []string, data [][]byte) (vi
 		}
 		alive := asked[0]
 		asked = asked[1:]
-		return !m.index.present(alive)
+		return alive.Err() != nil || !m.index.present(alive)
 	}), nil
 }
 

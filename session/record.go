@@ -22,6 +22,7 @@ type held struct {
 	real    string  // as the browser is to have it: another one, if it was renewed beside us
 	name    string  // of real, in the backend
 	binding binding // of real
+	user    string  // of the binding
 	found   found   // as it was when we last heard of it
 	over    bool    // ended meanwhile, by somebody else
 	// base is what scs's values were made of, or made into, and updated what Update
@@ -49,8 +50,15 @@ func (r *record) get() held {
 func (r *record) hold(token, real, name string, f found, base []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held = held{token: token, real: real, name: name, binding: bindingOf(real), idle: r.idle}
+	r.held = held{token: token, real: real, name: name, binding: bindingOf(real), user: r.user, idle: r.idle}
 	r.set(f, base)
+}
+
+// identify takes note of the user to whom the session is bound.
+func (r *record) identify(user string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.user = user
 }
 
 // bind takes note of a binding that the token does not tell.

@@ -17,6 +17,8 @@ var (
 	createText string
 	//go:embed lua/swap.lua
 	swapText string
+	//go:embed lua/end.lua
+	endText string
 	//go:embed lua/put.lua
 	putText string
 	//go:embed lua/touch.lua
@@ -24,6 +26,7 @@ var (
 
 	createScript = rdb.NewReplayableScript(createText)
 	swapScript   = rdb.NewReplayableScript(swapText)
+	endScript    = rdb.NewReplayableScript(endText)
 	// swapOnceScript is not sent again when its connection breaks.
 	swapOnceScript = rdb.NewScript(swapText)
 	putScript      = rdb.NewReplayableScript(putText)
@@ -230,7 +233,10 @@ func (s *Store) swap(ctx context.Context, name, was string, next value, with ...
 		return false, found{}, err
 	}
 	cmd := swapScript.Cmd(s.prefix+name, versionOf(was), stored, ms(next.life)).Again(1)
-	if next.once {
+	switch {
+	case next.mark != "":
+		cmd = endScript.Cmd(s.prefix+name, versionOf(was), stored, ms(next.life)).Again(1)
+	case next.once:
 		cmd = swapOnceScript.Cmd(s.prefix+name, versionOf(was), stored, ms(next.life))
 	}
 	if err := s.exec(ctx, "commit", append([]*rdb.Cmd{cmd}, with...)...); err != nil {
@@ -249,8 +255,7 @@ func (s *Store) swap(ctx context.Context, name, was string, next value, with ...
 func (s *Store) mark(ctx context.Context, names []string, mark string) error {
 	cmds := make([]*rdb.Cmd, len(names))
 	for i, name := range names {
-		key := s.prefix + name
-		cmds[i] = rdb.NewCmd(key, "set", key, mark, "px", ms(s.grace)).Replayable()
+		cmds[i] = endScript.Cmd(s.prefix+name, "", mark, ms(s.grace))
 	}
 	return s.exec(ctx, "end", cmds...)
 }

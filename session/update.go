@@ -61,8 +61,12 @@ func (v *Visit) change(ctx context.Context, key string, f func(old any) (any, er
 			return err
 		}
 		old := c.values[key]
-		if own {
-			old = pending
+		if own { // anew each time: f may change it in place
+			p, err := m.contents(pending)
+			if err != nil {
+				return err
+			}
+			old = p.values[key]
 		}
 		next, err := f(old)
 		if err != nil {
@@ -81,12 +85,20 @@ func (v *Visit) change(ctx context.Context, key string, f func(old any) (any, er
 		if life < time.Millisecond {
 			return ErrEnded
 		}
-		ok, other, err := m.store.swap(ctx, v.record.get().name, now.stored, value{data: data, life: life, once: true})
+		with := v.alongside(v.record.get(), life)
+		ok, other, err := m.store.swap(ctx, v.record.get().name, now.stored, value{data: data, life: life, once: true}, with...)
+		if err == nil {
+			err = v.unlisted(ctx, with)
+		}
 		if err != nil {
 			return err
 		}
 		if ok {
-			v.record.update(other, key, next)
+			kept, err := m.contents(data) // a copy: the handler may change its own in place
+			if err != nil {
+				return err
+			}
+			v.record.update(other, key, kept.values[key])
 			m.set(v, key, next)
 			return nil
 		}
@@ -102,19 +114,22 @@ func (v *Visit) change(ctx context.Context, key string, f func(old any) (any, er
 	return errContended
 }
 
-// pending is what the visit has made of a key and not stored, if it has.
-func (v *Visit) pending(h held, key string) (value any, own bool, err error) {
+// pending is what the visit has made of a key and not stored, encoded, if it has.
+func (v *Visit) pending(h held, key string) (data []byte, own bool, err error) {
 	m := v.manager
-	value = m.Get(v, key)
-	was, updated := h.updated[key]
-	if !updated {
-		base, err := m.contents(h.base)
-		if err != nil {
-			return nil, false, err
-		}
-		was = base.values[key]
+	c := contents{deadline: time.Now(), values: make(map[string]any)}
+	if value := m.Get(v, key); value != nil {
+		c.values[key] = value
 	}
-	return value, !same(was, value), nil
+	if data, err = m.encode(c); err != nil {
+		return nil, false, err
+	}
+	// As the codec makes it: an empty list may come out as none.
+	if c, err = m.contents(data); err != nil {
+		return nil, false, err
+	}
+	base, err := m.loaded(h)
+	return data, !same(base.values[key], c.values[key]), err
 }
 
 // set puts or takes away.

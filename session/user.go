@@ -66,6 +66,10 @@ func (m *Manager) Login(ctx context.Context, user string) error {
 func (v *Visit) login(ctx context.Context, user string) error {
 	m, old := v.manager, v.record.get()
 	b := binding{id: newID(), tag: m.index.tag(user)}
+	again := old.binding.tag == b.tag
+	if again { // the same session in the user's list, and not one more
+		b.id = old.binding.id
+	}
 	token := b.token(newSecret())
 	name := m.name(token)
 
@@ -84,32 +88,39 @@ func (v *Visit) login(ctx context.Context, user string) error {
 	if err != nil {
 		return err
 	}
+	data, err = m.upToDate(old, data)
+	if err != nil {
+		return err
+	}
 	f, err := m.store.create(ctx, name, data, life)
 	if err != nil {
 		return err
 	}
 	// From here to the end whoever fails leaves a session of which nobody has the token.
-	evicted, err := v.enlist(ctx, b, m.label(v, b, name), m.spare(life, remembered))
+	evicted, err := v.enlist(ctx, b, m.label(v, b, name), m.spare(life, remembered), again)
 	if err != nil {
-		if errors.Is(err, ErrUnavailable) { // it may be there, and in the way of the next login
+		if errors.Is(err, ErrUnavailable) && !again { // it may be there, and in the way of the next login
 			_, _, _ = m.index.remove(afresh(ctx), b.tag, b.id)
 		}
 		m.discard(afresh(ctx), name)
 		return m.wrap(ctx, "login", err)
 	}
 	if old.token != "" {
-		if f, err = v.claim(ctx, name, f, value{mark: markOf(rotated, newNonce()), life: m.grace}, life); err != nil {
-			_, _, _ = m.index.remove(afresh(ctx), b.tag, b.id)
+		if f, err = v.claim(ctx, name, f, value{mark: markOf(rotated, newNonce()), life: m.grace}, life); err == nil && !again {
+			err = m.unbind(ctx, old.binding)
+		}
+		if err != nil {
+			if !again {
+				_, _, _ = m.index.remove(afresh(ctx), b.tag, b.id)
+			}
 			m.discard(afresh(ctx), name)
 			return err
-		}
-		if was := old.binding; was.bound() {
-			_, _, _ = m.index.remove(ctx, was.tag, was.id) // it has ended in any case
 		}
 	}
 	v.record.hold(token, token, name, f, data)
 	v.record.times(m.idleOf(remembered))
-	v.user, v.remembered = user, remembered
+	v.record.identify(user)
+	v.remembered = remembered
 	v.reload()
 	m.tell(v, Event{Kind: LoggedIn, User: user, ID: b.id})
 	if err := m.clean(ctx, user, evicted, Evicted); err != nil {
@@ -118,10 +129,30 @@ func (v *Visit) login(ctx context.Context, user string) error {
 	return nil
 }
 
+// unbind takes a session whose token was exchanged out of its user's index. The error
+// is ErrEnded if it was not there any more: what it held must not live on.
+func (m *Manager) unbind(ctx context.Context, b binding) error {
+	if !b.bound() {
+		return nil
+	}
+	_, ok, err := m.index.remove(ctx, b.tag, b.id)
+	if err == nil && !ok {
+		err = ErrEnded
+	}
+	return m.wrap(ctx, "login", err)
+}
+
 // enlist adds a login's session to its user's index. It is refused if all of the user's
 // sessions were ended since the request began, and that was not this request's doing.
-func (v *Visit) enlist(ctx context.Context, b binding, label []byte, life time.Duration) (evicted []entry, err error) {
+func (v *Visit) enlist(ctx context.Context, b binding, label []byte, life time.Duration, again bool) (evicted []entry, err error) {
 	x, sent := v.manager.index, time.Now()
+	if again { // it is there, or has ended meanwhile
+		ok, err := x.renew(ctx, b.tag, b.id, label, life)
+		if err == nil && !ok {
+			err = ErrEnded
+		}
+		return nil, err
+	}
 	evicted, lead, err := x.add(ctx, b.tag, b.id, label, life, sent.Sub(v.began), v.cleared)
 	// The reply was on its way while time went by that Redis takes for the login's. The
 	// quicker it comes the less that is: a second and third look may settle it.
@@ -154,7 +185,7 @@ func (v *Visit) contents() contents {
 // at the session, and does as scs's methods do when Redis is silent.
 func (m *Manager) User(ctx context.Context) string {
 	if v := m.looking(ctx); v != nil {
-		return v.user
+		return v.record.get().user
 	}
 	return ""
 }
@@ -235,7 +266,7 @@ func (m *Manager) EndOthers(ctx context.Context) error {
 	if !b.bound() || v.record.get().over {
 		return ErrNoUser
 	}
-	return m.endAll(v.lasting(), v.user, b.tag, b.id)
+	return m.endAll(v.lasting(), v.record.get().user, b.tag, b.id)
 }
 
 // EndAll ends all sessions of a user, and all logins that are under way: a [Manager.Login]
@@ -322,15 +353,19 @@ func (m *Manager) rebind(ctx context.Context, v *Visit, b binding, name string, 
 // alongside is what the user's index must hear of when a session lives for life from
 // now on, if anything. It goes along in the same round trip.
 func (v *Visit) alongside(h held, life time.Duration) []*rdb.Cmd {
-	if !h.binding.bound() || !h.tenth(life) {
+	if !h.binding.bound() {
 		return nil
 	}
 	m, b := v.manager, h.binding
-	return []*rdb.Cmd{m.index.touch(b.tag, b.id, m.label(v, b, h.name), life+h.idle/10+time.Second)}
+	var text []byte // outside of a request what is known of the device stays
+	if v.request != nil {
+		text = m.label(v, b, h.name)
+	}
+	return []*rdb.Cmd{m.index.touch(b.tag, b.id, text, life+h.idle/10+time.Second)}
 }
 
-// spare is how long the index knows a session that lives for life: a write in the
-// tenth of the idle timeout in which the index is not told prolongs the session.
+// spare is how long the index knows a session that lives for life: it must not forget
+// it first.
 func (m *Manager) spare(life time.Duration, remembered bool) time.Duration {
 	return life + m.idleOf(remembered)/10 + time.Second
 }

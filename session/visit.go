@@ -52,7 +52,6 @@ type Visit struct {
 	persist   bool   // whether its cookie outlives the browser
 
 	remembered bool   // whether the visitor is, as of the last look
-	user       string // to whom the session is bound
 	cleared    string // the end of all of a user's sessions by this request
 
 	warnings sync.Mutex
@@ -231,7 +230,8 @@ func (v *Visit) enter(token string) (ok bool, err error) {
 		m.tell(v, Event{Kind: Expired, ID: b.id})
 		return false, m.end(ctx, m.name(next), b)
 	}
-	v.data, v.sent, v.user = data, token, m.userOf(data, b)
+	v.data, v.sent = data, token
+	v.record.identify(m.userOf(data, b))
 	v.remembered = m.GetBool(data, rememberKey)
 	v.persist = m.Cookie.Persist || v.remembered
 	v.record.times(m.idleOf(v.remembered))
