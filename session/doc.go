@@ -48,7 +48,9 @@
 //     is lost. Of the same key the later one's holds, unless it is changed by Update,
 //     Pop or a Flash, which see what the one before has made.
 //   - A login, RenewToken and a periodic renewal store the session under its new
-//     token before they end the old one: a failure in between loses neither.
+//     token before they end the old one: a failure in between loses neither, unless
+//     Redis falls silent for two budgets between the mark in the old one's place
+//     and its reply.
 //   - The absolute deadline holds also for a key that lost its expiry, and no key is
 //     written without one.
 //   - The cookie is right with Flush first, server-sent events, 1xx answers and
@@ -108,6 +110,8 @@
 // handler is left by a panic, as scs's methods return no error; in a goroutine of
 // its own, where nothing would recover that, it finds an empty session and the request
 // is refused all the same. Methods that return an error return ErrUnavailable.
+//
+// When Redis is out of memory sessions end all the same, but none begins or changes.
 //
 // On a Cluster a session and its user's index may be on different masters: if either
 // is silent, so is that session.

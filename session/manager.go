@@ -15,7 +15,9 @@ import (
 // Manager is an scs.SessionManager whose sessions live in Redis. Its Get, Put,
 // RenewToken, Destroy and so on are scs's own, on the request's context, and
 // handlers written for scs run unchanged, be they given the Manager or its
-// SessionManager.
+// SessionManager. The latter's Commit, Load and Iterate are scs's own, which know
+// nothing of users, renewal or the grace period: whoever calls them by hand takes the
+// Manager's.
 //
 // Mount it with middleware.Session, which takes the place of LoadAndSave: that
 // one panics when it is mounted. The embedded manager's fields are set by New:
