@@ -157,13 +157,14 @@ func (v *Visit) enlist(ctx context.Context, b binding, label []byte, life time.D
 	// The reply was on its way while time went by that Redis takes for the login's. The
 	// quicker it comes the less that is: a second and third look may settle it.
 	for try := 0; err == nil && lead >= 0 && lead <= time.Since(sent); try++ {
-		if try == 3 {
+		sent = time.Now()
+		age := sent.Sub(v.began)
+		if lead, err = x.since(ctx, b.tag); err != nil || lead < 0 {
+			break
+		}
+		if lead -= age; lead <= 0 || try == 3 {
 			_, _, _ = x.remove(ctx, b.tag, b.id)
 			return nil, errBeaten
-		}
-		sent = time.Now()
-		if lead, err = x.since(ctx, b.tag); lead >= 0 {
-			lead -= sent.Sub(v.began)
 		}
 	}
 	return evicted, err
