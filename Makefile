@@ -31,10 +31,6 @@ test: ## run all tests; those that need redis-server are skipped, loudly, withou
 		echo "*** test that needs one was SKIPPED. Remedy: apt-get install -y redis-server"; \
 	}
 
-.PHONY: soak
-soak: ## run the campaigns whose long form is too long for CI; needs redis-server
-	WEIR_SOAK=1 WEIR_REQUIRE_REDIS=1 $(GO) test -race -count=1 -timeout 60m -v -run Interleav ./session
-
 .PHONY: check
 check: ## gofmt, go vet, staticcheck, go mod tidy: all must find nothing
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'd:"; echo "$$unformatted"; exit 1; fi
