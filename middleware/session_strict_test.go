@@ -116,7 +116,8 @@ func TestOWASP_strictSessionManagement_manyCookies(t *testing.T) {
 		m := newSessions(t, p.Client(t))
 		site := serveSite(t, http2, middleware.Session(m)(sessionApp(m)))
 		token := site.login("alice")
-		unknown := func(n int) string { return fmt.Sprintf("%c%s", 'A'+n, token[1:]) }
+		others := strings.ReplaceAll("ABCDE", token[:1], "")
+		unknown := func(n int) string { return others[n:n+1] + token[1:] }
 		for place := range 4 {
 			var values []string
 			for n := range 3 {
