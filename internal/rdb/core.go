@@ -26,6 +26,9 @@ type core struct {
 	cluster *redis.ClusterClient // nil for other clients
 	loaded  atomic.Bool          // the cluster has answered, so its topology is known
 	masters sync.Map             // address of a master → *breaker
+
+	linkMu sync.Mutex
+	link   *link // nil while nobody is subscribed
 }
 
 // cores finds the core of a client that is in use. Entries go when the last

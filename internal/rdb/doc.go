@@ -16,6 +16,8 @@
 //     wait again, however many engines it passes. See [Remember].
 //   - Key names. All are built by [Key]; text from users never reaches a key
 //     unescaped, and every key of one script shares its hash tag.
+//   - Messages. All engines on one client hear on one connection, and know when
+//     they may have missed something. See "The link" below.
 //   - Scripts. EVALSHA, then EVAL when Redis says NOSCRIPT. See [Script].
 //   - Errors. [ErrUnavailable], [ErrCorrupt], [ErrConfig]; the caller's own
 //     cancellation passes untouched.
@@ -61,7 +63,46 @@
 // read is replayable by nature. NoRetry also makes go-redis bypass its
 // client-side cache, so a read is never older than the call.
 //
+// # The link
+//
+// [Conn.Subscribe] and [Conn.SubscribePattern] share one connection a client, however
+// many channels and engines there are: it is made with the first [Subscription] and
+// ends with the last. Channels are subscribed to a thousand at a time. PUBLISH is the
+// plain one, not the sharded: a Cluster carries it to every node. (Between channels,
+// and between publishers, a Cluster keeps no order.)
+//
+// Pub/sub forgets: what is published while a connection is gone is lost, and go-redis
+// reconnects without a word. The link tells its listeners instead, Lost and then Gap,
+// once each for every interval in which something may have been missed. It is given
+// up
+//
+//   - when the connection breaks: at once;
+//   - when nothing is heard for [DeadAfter], 2 s, though it is asked by a PING each
+//     [PingEvery], 500 ms. go-redis never awaits the PONG. Listeners are told Lost
+//     then, and [Subscription.Live] is false from [SuspectAfter], 1 s, on;
+//   - when what the link publishes to itself each [EchoEvery], 1 s, does not come back
+//     within [EchoWithin], 1 s: the connection is fine, and yet on a server that no
+//     longer gets what is published. On a Cluster each probe goes through another
+//     master, so it may take one EchoEvery for each to find that it is one of them.
+//
+// After that a new connection is made, first within 20 ms, then after pauses that
+// double to 1 s and are random by half. A handshake with a silent server ends by
+// go-redis's own timeouts: who has switched those off has no bound for the link to
+// come back after a black hole.
+//
+// The probe's channel is weir:link: and a random text. A user who may not publish or
+// subscribe to that (ACL: &weir:link:*) has a link without a probe: a path on which
+// publishes get lost is then not noticed. One who may not subscribe to a channel of an
+// engine's never gets it confirmed; it is asked for again each 10 s.
+//
+// A message that takes longer than DeadAfter to arrive counts as silence. So does a
+// listener that does not return. A client closed by its user is a lost link, which is
+// tried again until the last Subscription is closed. A Ring of several servers has no
+// bus: the link is on one of its servers, what is published on the others is not heard,
+// and the probe says so.
+//
 // # Concurrency
 //
-// A Conn and a Script are safe for concurrent use. A Cmd belongs to one call.
+// A Conn, a Script and a Subscription are safe for concurrent use. A Cmd belongs to one
+// call.
 package rdb
