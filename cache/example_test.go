@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,15 +12,110 @@ import (
 	"github.com/go-weir/weir/cache"
 )
 
-func Example() {
-	server, err := miniredis.Run() // your program: the client it already has
+// User is what the examples keep.
+type User struct {
+	Name string
+	Team string
+}
+
+// client stands for the client that your program has already.
+func client() (rdb *redis.Client, stop func()) {
+	server, err := miniredis.Run()
 	if err != nil {
 		panic(err)
 	}
-	defer server.Close()
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	defer rdb.Close()
+	rdb = redis.NewClient(&redis.Options{Addr: server.Addr()})
+	return rdb, func() {
+		rdb.Close()
+		server.Close()
+	}
+}
 
+func Example() {
+	rdb, stop := client()
+	defer stop()
+	store, err := cache.New(rdb, cache.WithTTL(5*time.Minute))
+	if err != nil {
+		panic(err)
+	}
+	users, err := cache.For[User](store, "user")
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+
+	load := func(ctx context.Context) (User, error) {
+		fmt.Println("asking the database")
+		cache.Tag(ctx, "team:7")
+		return User{"Ann", "7"}, nil
+	}
+	for range 2 {
+		user, err := users.Load(ctx, "42", load)
+		fmt.Println(user.Name, err)
+	}
+	if err := store.DeleteTags(ctx, "team:7"); err != nil {
+		panic(err)
+	}
+	user, err := users.Load(ctx, "42", load)
+	fmt.Println(user.Name, err)
+	// Output:
+	// asking the database
+	// Ann <nil>
+	// Ann <nil>
+	// asking the database
+	// Ann <nil>
+}
+
+func ExampleCache_Store() {
+	rdb, stop := client()
+	defer stop()
+	store, err1 := cache.New(rdb)
+	users, err2 := cache.For[User](store, "user", cache.WithTTL(time.Hour))
+	if err := errors.Join(err1, err2); err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+
+	database := map[string]User{}
+	save := func(_ context.Context, u User) error {
+		database["42"] = u
+		return nil
+	}
+	if err := users.Store(ctx, "42", User{Name: "Ann"}, save); err != nil {
+		panic(err)
+	}
+	cached, ok, err := users.Get(ctx, "42")
+	fmt.Println(database["42"].Name, cached.Name, ok, err)
+	// Output:
+	// Ann Ann true <nil>
+}
+
+func ExampleCache_LoadMany() {
+	rdb, stop := client()
+	defer stop()
+	store, err1 := cache.New(rdb, cache.WithTTL(time.Hour))
+	users, err2 := cache.For[User](store, "user")
+	if err := errors.Join(err1, err2); err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+
+	if err := users.Set(ctx, "1", User{Name: "Ann"}); err != nil {
+		panic(err)
+	}
+	found, err := users.LoadMany(ctx, []string{"1", "2", "3"}, func(_ context.Context, missing []string) (map[string]User, error) {
+		fmt.Println("SELECT … WHERE id IN", missing)
+		return map[string]User{"2": {Name: "Bob"}}, nil
+	})
+	fmt.Println(found["1"].Name, found["2"].Name, len(found), err)
+	// Output:
+	// SELECT … WHERE id IN [2 3]
+	// Ann Bob 2 <nil>
+}
+
+func ExampleStore_FindVariant() {
+	rdb, stop := client()
+	defer stop()
 	store, err := cache.New(rdb)
 	if err != nil {
 		panic(err)

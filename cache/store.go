@@ -2,8 +2,9 @@ package cache
 
 import (
 	"context"
-	_ "embed"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,217 +13,123 @@ import (
 	"github.com/go-weir/weir/internal/rdb"
 )
 
-//go:embed lua/find.lua
-var findLua string
-
-//go:embed lua/keep.lua
-var keepLua string
-
-// Both may run twice: find reads, keep writes the same again.
-var (
-	findScript = rdb.NewReplayableScript(findLua)
-	keepScript = rdb.NewReplayableScript(keepLua)
-)
-
-// maxVariants bounds how many variants one entry has: the next begins it anew, so
-// that a client who sends ever other header values cannot fill Redis.
-const maxVariants = 64
-
-// Store keeps entries in Redis: bytes with a lifetime and an age, in variants
-// where who asks decides which bytes are meant.
+// Store keeps data in one Redis: see the package's page. [For] makes typed views of it;
+// middleware.Cache keeps responses in it.
 //
-// It is safe for concurrent use, starts no goroutine and needs no Close.
+// It is safe for concurrent use.
 type Store struct {
-	conn     *rdb.Conn
-	prefix   string
-	ttl      time.Duration
-	maxBytes int
-	names    nameMemory
+	conn    *rdb.Conn
+	prefix  string
+	set     settings
+	observe func(context.Context, Event)
+	shards  [shards]shard
+	near    *near // nil without WithNear
+	names   nameMemory
+
+	// closing ends what goes on in the background.
+	closing context.Context
+	close   context.CancelFunc
+
+	mu      sync.Mutex
+	flights map[string]*flight // by name: loads and waits that callers may join
+	running sync.WaitGroup     // of flights
+	closed  bool
 }
 
-// New returns a Store in the client's Redis. It does no I/O: it works while
-// Redis is down. Its errors are of kind ErrConfig, all mistakes joined.
+// New returns a Store in the client's Redis. It does no I/O and starts no goroutine: it
+// works while Redis is down. Its errors are of kind ErrConfig, all mistakes joined.
 func New(client redis.UniversalClient, options ...Option) (*Store, error) {
-	cfg, mistakes := configure(options)
-	conn, err := rdb.Open(client, cfg.budget)
-	if err := rdb.Misconfigured("cache.New", append(mistakes, err)...); err != nil {
+	c := configure(options)
+	conn, err := rdb.Open(client, c.budget)
+	if err := rdb.Misconfigured("cache.New", append(c.mistakes, err)...); err != nil {
 		return nil, err
 	}
-	s := &Store{conn: conn, prefix: cfg.prefix, maxBytes: cfg.maxBytes}
-	if cfg.ttl != nil {
-		s.ttl = *cfg.ttl
+	s := &Store{
+		conn: conn, prefix: c.prefix, set: c.settings, observe: c.observe,
+		shards: newShards(c.prefix), flights: make(map[string]*flight),
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	if c.near > 0 {
+		s.near = newNear(s, c.near)
 	}
 	return s, nil
 }
 
+// Close ends the near tier and the loads that nobody waits for, and returns when they
+// have ended. A Store without a near tier whose views refresh nothing early and serve
+// nothing stale need not be closed. What is called afterwards does without the near
+// tier, and loads nothing in the background. It never closes the client.
+func (s *Store) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.close()
+	if s.near != nil {
+		s.near.close()
+	}
+	s.running.Wait()
+}
+
 // TTL is the lifetime of what comes without one, see WithTTL; 0 if there is
 // none.
-func (s *Store) TTL() time.Duration { return s.ttl }
+func (s *Store) TTL() time.Duration { return s.set.ttl }
 
 // MaxBytes is the size above which an entry is not stored, see WithMaxBytes.
-func (s *Store) MaxBytes() int { return s.maxBytes }
+func (s *Store) MaxBytes() int { return s.set.maxBytes }
 
-// Entry is what FindVariant found.
-type Entry struct {
-	// Data is what was kept.
-	Data string
-	// StoredAt and Now are the instants of KeepVariant and of FindVariant by Redis's clock;
-	// their difference is the entry's age in the store, whoever stored it.
-	// When the variant is not there, Now is set if others are.
-	StoredAt, Now time.Time
+// Cache is a typed view of a [Store]: values of type V, each under a key of its own.
+// Views of one name share their entries, in all processes; others never do. It is safe
+// for concurrent use.
+type Cache[V any] struct {
+	store *Store
+	view  string
+	set   settings
+	clone func(V) V
 }
 
-// FindVariant returns the variant of key's entry that is meant by a caller for whom
-// variant gives the variant's name; ok is false if it is not there, or past the
-// lifetime it was kept for.
+// For returns a view of store for values of type V. The name stands in every key: up to
+// 64 letters, digits and "-_.". A view needs a lifetime for its entries: [WithTTL], given
+// to New or here. It does no I/O. Its errors are of kind ErrConfig, all mistakes joined.
 //
-// variant is called with the names by which the entry's variants are told apart
-// ("" when they are not), which the Store learns from KeepVariant. It costs one round
-// trip, and a second when other names are met than this process last saw.
-//
-// The error is of kind ErrUnavailable when Redis is silent, within the budget.
-// What somebody else put under the key is not found; ErrCorrupt is for replies
-// that no Redis gives to a Store.
-func (s *Store) FindVariant(ctx context.Context, key string, variant func(names string) string) (entry Entry, ok bool, err error) {
-	redisKey := s.redisKey(key)
-	names := s.names.get(redisKey)
-	for range 2 {
-		field := variant(names)
-		cmd := findScript.Cmd(redisKey, field)
-		if err := s.conn.Exec(ctx, cmd); err != nil {
-			return Entry{}, false, wrap(ctx, "find", err)
-		}
-		reply := cmd.Slice()
-		if reply == nil {
-			return Entry{}, false, nil
-		}
-		by, now, storedAt, data, err := parseFind(reply)
-		if err != nil {
-			return Entry{}, false, wrap(ctx, "find", err)
-		}
-		if by != names {
-			s.names.put(redisKey, by)
-			names = by
-			if variant(by) != field {
-				continue
-			}
-		}
-		return Entry{Data: data, StoredAt: storedAt, Now: now}, !storedAt.IsZero(), nil
+// A type that changes such that what is stored no longer fits needs another name, as
+// "user.2".
+func For[V any](store *Store, name string, options ...Option) (*Cache[V], error) {
+	if store == nil {
+		return nil, rdb.Misconfigured("cache.For", errors.New("store is nil: pass what cache.New returned"))
 	}
-	// The names changed between the two reads: somebody is storing right now.
-	return Entry{}, false, nil
+	c := &config{settings: store.set, level: atFor}
+	c.tags = slices.Clone(c.tags)
+	c.check(validView(name), "name %q: use 1 to %d letters, digits and \"-_.\"", name, maxViewBytes)
+	c.apply(options)
+	c.check(c.ttl > 0, "no lifetime: add WithTTL, here or to cache.New")
+	v := &Cache[V]{store: store, view: name, set: c.settings}
+	if c.clone != nil {
+		clone, fits := c.clone.(func(V) V)
+		c.check(fits, "WithClone: got a %T; want a func(%T) %T", c.clone, *new(V), *new(V))
+		v.clone = clone
+	}
+	if err := rdb.Misconfigured("cache.For", c.mistakes...); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
-func parseFind(reply []any) (names string, now, storedAt time.Time, data string, err error) {
-	if len(reply) == 4 {
-		by, ok1 := reply[0].(string)
-		at, ok2 := reply[1].(int64)
-		if ok1 && ok2 {
-			stored, ok3 := reply[2].(int64)
-			data, ok4 := reply[3].(string)
-			if ok3 && ok4 {
-				return by, time.UnixMilli(at), time.UnixMilli(stored), data, nil
-			}
-			return by, time.UnixMilli(at), time.Time{}, "", nil
-		}
+// with is what one call goes by.
+func (c *Cache[V]) with(options []Option) (*settings, error) {
+	if len(options) == 0 {
+		return &c.set, nil
 	}
-	return "", now, storedAt, "", fmt.Errorf("%w: an entry's fields are not those of this version", ErrCorrupt)
+	o := &config{settings: c.set, level: atCall}
+	o.apply(options)
+	if len(o.mistakes) > 0 {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, errors.Join(o.mistakes...))
+	}
+	return &o.settings, nil
 }
-
-// Variant is one variant of an entry, to be kept.
-type Variant struct {
-	// By says by what the entry's variants are told apart, such as the names of
-	// header fields; empty if there is only one.
-	By string
-	// Name is the variant's own among those.
-	Name string
-	// Data must not be changed afterwards: a write that took longer than the
-	// budget may still be reading it. At most MaxBytes.
-	Data []byte
-	// TTL is how long to keep it: from 1 ms; of more than 366 days those count.
-	TTL time.Duration
-}
-
-// KeepVariant stores v in key's entry. When v.By differs from what is stored, all
-// older variants go. So they do when this is one more than the 64 that an entry
-// may have.
-//
-// It is one round trip. The error is of kind ErrUnavailable when Redis did not
-// confirm the write within the budget, or of kind ErrConfig when v.TTL is under
-// 1 ms or v.Data is longer than MaxBytes.
-func (s *Store) KeepVariant(ctx context.Context, key string, v Variant) error {
-	if v.TTL < minTTL {
-		return fmt.Errorf("cache: keep: %w: TTL %v: must be at least %v", ErrConfig, v.TTL, minTTL)
-	}
-	if len(v.Data) > s.maxBytes {
-		return fmt.Errorf("cache: keep: %w: %d bytes: must be at most %d, see WithMaxBytes", ErrConfig, len(v.Data), s.maxBytes)
-	}
-	redisKey := s.redisKey(key)
-	cmd := keepScript.Cmd(redisKey, v.By, v.Name, v.Data, min(v.TTL, maxTTL).Milliseconds(), maxVariants)
-	if err := s.conn.Exec(ctx, cmd); err != nil {
-		return wrap(ctx, "keep", err)
-	}
-	s.names.put(redisKey, v.By)
-	return nil
-}
-
-// DropVariants removes key's entry with all its variants. The error is of kind
-// ErrUnavailable when Redis did not confirm it within the budget.
-func (s *Store) DropVariants(ctx context.Context, key string) error {
-	redisKey := s.redisKey(key)
-	if err := s.conn.Exec(ctx, rdb.NewCmd(redisKey, "unlink", redisKey).Replayable()); err != nil {
-		return wrap(ctx, "drop", err)
-	}
-	return nil
-}
-
-// redisKey names the hash of key's entry. Keys are often URLs, which may hold
-// personal data: only their digest reaches Redis.
-func (s *Store) redisKey(key string) string { return rdb.Key(s.prefix, "variants", rdb.Digest(key)) }
 
 func wrap(ctx context.Context, what string, err error) error {
 	if err == ctx.Err() { // the caller's own end passes as it is
 		return err
 	}
 	return fmt.Errorf("cache: %s: %w", what, err)
-}
-
-// These bound a nameMemory to a few MiB. Longer names cost their entry a second
-// round trip.
-const (
-	maxRemembered = 1 << 14
-	maxNames      = 256 // bytes
-)
-
-// nameMemory remembers by which names the variants of entries are told apart,
-// for those that have variants. It is only a guess that saves a round trip: what
-// Redis says counts.
-type nameMemory struct {
-	mu sync.RWMutex
-	m  map[string]string
-}
-
-func (n *nameMemory) get(key string) string {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	return n.m[key]
-}
-
-func (n *nameMemory) put(key, names string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if names == "" || len(names) > maxNames {
-		delete(n.m, key)
-		return
-	}
-	if n.m == nil {
-		n.m = make(map[string]string)
-	}
-	if _, known := n.m[key]; !known && len(n.m) >= maxRemembered {
-		for other := range n.m { // an arbitrary one
-			delete(n.m, other)
-			break
-		}
-	}
-	n.m[key] = names
 }

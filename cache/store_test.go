@@ -39,7 +39,7 @@ func TestNew_mistakes(t *testing.T) {
 		{
 			"all at once", nil,
 			[]cache.Option{cache.WithTTL(-1), nil, cache.WithMaxBytes(-5), cache.WithPrefix(""), cache.WithTimeout(-1)},
-			[]string{"option 2 is nil", "WithTTL(-1ns)", "WithMaxBytes(-5)", `WithPrefix("")`, "client is nil", "WithTimeout(-1ns)"},
+			[]string{"WithTTL(-1ns)", "option 2 is nil", "WithMaxBytes(-5)", `WithPrefix("")`, "client is nil", "WithTimeout(-1ns)"},
 		},
 	}
 	for _, test := range tests {

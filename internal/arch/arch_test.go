@@ -24,10 +24,11 @@ var rooms = []struct {
 	{"internal/arch", nil},
 	{"internal/respw", nil},
 	{"internal/rfc9111", nil},
+	{"internal/codec", nil},
 	{"internal/rdb", nil},
 	{"ratelimit", []string{"internal/rdb"}},
 	{"session", []string{"internal/rdb"}},
-	{"cache", []string{"internal/rdb"}},
+	{"cache", []string{"internal/codec", "internal/rdb"}},
 	{"middleware", []string{"ratelimit", "session", "cache", "internal/rdb", "internal/respw", "internal/rfc9111"}},
 	{"internal/testkit", nil},
 	{"examples", []string{"ratelimit", "session", "cache", "middleware"}},
@@ -42,6 +43,9 @@ var outside = map[string][]string{
 	"github.com/go-chi/chi/v5":         {"middleware", "examples"},
 	"github.com/dunglas/httpsfv":       {"internal/rfc9111"},
 	"github.com/alicebob/miniredis/v2": {"internal/testkit", "examples"},
+	"github.com/klauspost/compress":    {"cache"},
+	"github.com/maypok86/otter/v2":     {"cache"},
+	"github.com/vmihailenco/msgpack":   {"internal/codec"},
 }
 
 // experimental are go-redis's symbols that may change in a minor release. They

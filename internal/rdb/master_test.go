@@ -133,8 +133,8 @@ func TestConn_Scan_inSteps(t *testing.T) {
 	if got := scanned(t, conn, rdb.Pattern("k")); len(got) != 5000 {
 		t.Errorf("got %d keys; want 5000", len(got))
 	}
-	if got := p.Commands(); got < 4 || got > 6 {
-		t.Errorf("got %d commands; want about one for each 1000 keys", got)
+	if got := p.Commands(); got < 18 || got > 23 {
+		t.Errorf("got %d commands; want about one for each 250 keys", got)
 	}
 	// Within a step a lost reply is asked for again: SCAN is a read.
 	p.SwallowReply(1, "scan", testkit.ThenClose)

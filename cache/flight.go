@@ -1,0 +1,216 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"time"
+)
+
+// request is one call of Load, without its type.
+type request struct {
+	place
+	set    *settings
+	load   func(context.Context) (any, error) // a *V
+	encode func(any) ([]byte, error)
+	decode func(*entry) (any, error) // a *V, nil if the source has no such thing
+}
+
+// flight is a load, or the wait for one that another process does. Callers of one key
+// share it. It has a goroutine of its own, so that no caller's end is another's.
+//
+// Who joins late must not get what was read too early: each caller has a ticket, by
+// the order of joining, and a result is good up to a ticket. Its fields are guarded by
+// the Store's mu, result by done.
+type flight struct {
+	name    string
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	tickets int
+	waiters int
+	goesOn  bool // though nobody waits
+	done    chan struct{}
+	result  result
+}
+
+// result is how a flight ends.
+type result struct {
+	value any // a *V, or nil with err
+	err   error
+	until int // the last ticket that it is good for
+}
+
+// everybody is a bound above all tickets.
+const everybody = int(^uint(0) >> 1)
+
+// join adds the caller to the flight of name, if there is one.
+func (s *Store) join(name string) (f *flight, ticket int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f = s.flights[name]; f == nil {
+		return nil, 0
+	}
+	return f, f.board()
+}
+
+func (f *flight) board() (ticket int) {
+	f.tickets++
+	f.waiters++
+	return f.tickets
+}
+
+// begin starts a flight that run is to finish, with the caller on board. One that only
+// waits is not begun where another is under way: the caller boards that.
+func (s *Store) begin(ctx context.Context, r *request, loads bool, run func(*flight)) (f *flight, ticket int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other := s.flights[r.name]; other != nil && !loads {
+		return other, other.board()
+	}
+	f = &flight{name: r.name, done: make(chan struct{})}
+	f.ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.flights[r.name] = f
+	ticket = f.board()
+	s.running.Add(1)
+	go func() {
+		defer s.running.Done()
+		defer f.cancel(nil)
+		run(f)
+	}()
+	return f, ticket
+}
+
+// mark is the last ticket that was given out: whoever holds it joined before now.
+func (s *Store) mark(f *flight) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return f.tickets
+}
+
+// finish gives the flight's callers their result. Nobody boards it any more.
+func (s *Store) finish(f *flight, r result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ground(f)
+	f.result = r
+	close(f.done)
+}
+
+// ground keeps callers from boarding f.
+func (s *Store) ground(f *flight) {
+	if s.flights[f.name] == f {
+		delete(s.flights, f.name)
+	}
+}
+
+// leave takes a caller off the flight, which ends with the last one unless it goes on.
+func (s *Store) leave(f *flight, goesOn bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.waiters--
+	f.goesOn = f.goesOn || goesOn
+	if f.waiters > 0 {
+		return
+	}
+	if f.goesOn {
+		// The load's own timeout bounds it, and Close.
+		context.AfterFunc(s.closing, func() { f.cancel(errDeserted) })
+		return
+	}
+	s.ground(f)
+	f.cancel(errDeserted)
+}
+
+// await returns the flight's result if it is good for ticket; ok is false if it is not,
+// and the caller has to begin again.
+func (s *Store) await(ctx context.Context, f *flight, ticket int, r *request) (value any, err error, ok bool) {
+	var slow <-chan time.Time
+	if r.set.stale > 0 && r.set.soft > 0 {
+		timer := time.NewTimer(r.set.soft)
+		defer timer.Stop()
+		slow = timer.C
+	}
+	for {
+		select {
+		case <-f.done:
+			if ticket > f.result.until {
+				return nil, nil, false
+			}
+			return s.orStale(ctx, r, f.result)
+		case <-ctx.Done():
+			s.leave(f, false)
+			return nil, ctx.Err(), true
+		case <-slow:
+			slow = nil
+			if value, absent, found := s.standIn(ctx, r, nil); found {
+				s.leave(f, true)
+				return value, absent, true
+			}
+		}
+	}
+}
+
+// orStale has a stale value stand in for a failure.
+func (s *Store) orStale(ctx context.Context, r *request, res result) (value any, err error, ok bool) {
+	if res.err != nil && r.set.stale > 0 && !errors.Is(res.err, ErrNotFound) && !errors.Is(res.err, ErrConfig) {
+		if value, absent, found := s.standIn(ctx, r, res.err); found {
+			return value, absent, true
+		}
+	}
+	return res.value, res.err, true
+}
+
+// standIn reads what Redis has, be it stale: anew, so that it is nothing that was
+// removed since the caller began.
+func (s *Store) standIn(ctx context.Context, r *request, why error) (value any, err error, found bool) {
+	a, err := s.ask(ctx, &r.place, r.set, "", "")
+	if err != nil || !a.found {
+		return nil, nil, false
+	}
+	value, err = r.decode(&a.entry)
+	if err != nil {
+		return nil, nil, false
+	}
+	s.tell(ctx, StaleServed, &r.place, why)
+	if value == nil {
+		return nil, ErrNotFound, true
+	}
+	return value, nil, true
+}
+
+// call runs a load in a goroutine of its own: until it returns, panics, ends its
+// goroutine, or ctx ends.
+func call(ctx context.Context, load func(context.Context) (any, error)) (value any, err error) {
+	type outcome struct {
+		value any
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		returned := false
+		defer func() {
+			if returned {
+				return
+			}
+			p := &PanicError{Value: recover()}
+			if p.Value != nil {
+				p.Stack = debug.Stack()
+			}
+			done <- outcome{err: p}
+		}()
+		value, err := load(ctx)
+		returned = true
+		done <- outcome{value, err}
+	}()
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-ctx.Done():
+	}
+	select {
+	case o := <-done: // it came with the end
+		return o.value, o.err
+	default:
+		return nil, context.Cause(ctx)
+	}
+}

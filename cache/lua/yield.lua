@@ -1,0 +1,13 @@
+-- Gives the lease of a load up.
+--
+-- KEYS[1]  lease, KEYS[2] the shard's hash
+-- ARGV[1]  name, ARGV[2] token, ARGV[3] for how many ms nobody is to load; 0: at once
+local l = leased(KEYS[1])
+if not l or l.token ~= ARGV[2] then return 0 end
+if tonumber(ARGV[3]) > 0 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+else
+  redis.call('UNLINK', KEYS[1])
+end
+if l.waited then wake(ARGV[1]) end
+return 1
