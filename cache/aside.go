@@ -156,7 +156,7 @@ func (s *Store) refresh(ctx context.Context, r *request, token string) {
 // loadLeased calls the load whose lease token is, and stores what it brings.
 func (s *Store) loadLeased(f *flight, r *request, token string) {
 	before := s.mark(f)
-	stop := s.keepLease(f.ctx, r.set, token, &r.place)
+	stop := s.keepLease(f.ctx, r.set, token, r.leaseKeys())
 	v, n, cost, err := s.callLoad(f, r)
 	stop()
 	absent := errors.Is(err, ErrNotFound)
@@ -247,7 +247,7 @@ func (s *Store) wait(f *flight, r *request) {
 		default:
 		}
 	}
-	sub := s.conn.Subscribe(s.waking(&r.place), rdb.Listener{Message: func(string, string) { wake() }, Gap: wake})
+	sub := s.conn.Subscribe(s.waking(r.name), rdb.Listener{Message: func(string, string) { wake() }, Gap: wake})
 	defer sub.Close()
 	pause(f.ctx, sub.Ready(), maxPoll)
 	token := newToken()
@@ -303,13 +303,13 @@ func pause(ctx context.Context, c <-chan struct{}, d time.Duration) {
 // yield gives a load's lease up; after hold others may load. An error is of no matter:
 // the lease ends by itself.
 func (s *Store) yield(ctx context.Context, r *request, token string, hold time.Duration) {
-	cmd := yieldScript.On([]string{r.lease(), r.shard.meta}, r.name, token, hold.Milliseconds())
+	cmd := yieldScript.On(r.leaseKeys(), r.name, token, hold.Milliseconds())
 	_ = s.conn.Exec(context.WithoutCancel(ctx), cmd)
 }
 
-// keepLease renews the lease at places until stop is called, which waits for a renewal
-// under way.
-func (s *Store) keepLease(ctx context.Context, set *settings, token string, places ...*place) (stop func()) {
+// keepLease renews leases, each by the keys of renew.lua, until stop is called, which
+// waits for a renewal under way.
+func (s *Store) keepLease(ctx context.Context, set *settings, token string, leases ...[]string) (stop func()) {
 	every := set.lease / 3
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var mu sync.Mutex
@@ -322,9 +322,9 @@ func (s *Store) keepLease(ctx context.Context, set *settings, token string, plac
 		if ctx.Err() != nil {
 			return
 		}
-		cmds := make([]*rdb.Cmd, len(places))
-		for i, p := range places {
-			cmds[i] = renewScript.On([]string{p.lease(), p.shard.meta}, token, set.lease.Milliseconds())
+		cmds := make([]*rdb.Cmd, len(leases))
+		for i, keys := range leases {
+			cmds[i] = renewScript.On(keys, token, set.lease.Milliseconds())
 		}
 		// What fails is tried again at the next turn; a lease that is lost stays lost.
 		_ = s.conn.Exec(ctx, cmds...)

@@ -7,7 +7,10 @@ const (
 )
 
 // RedisKey is where key's entry is.
-func (s *Store) RedisKey(key string) string { return s.redisKey(key) }
+func (s *Store) RedisKey(key string) string {
+	p := s.resource(Resource{Key: key})
+	return p.resource()
+}
 
 // Remembered is how many entries' names s remembers.
 func (s *Store) Remembered() int {
@@ -19,8 +22,8 @@ func (s *Store) Remembered() int {
 // Remember puts names into s's memory.
 func (s *Store) Remember(key, names string) { s.names.put(key, names) }
 
-// ParseFind reads a reply of find.lua.
-func ParseFind(reply []any) error {
-	_, _, _, _, err := parseFind(reply)
+// ParseFound reads a reply of find.lua.
+func ParseFound(reply []any) error {
+	_, _, err := parseFound(reply, 0)
 	return err
 }

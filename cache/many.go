@@ -84,13 +84,13 @@ func (c *Cache[V]) loadBatch(ctx context.Context, batch []*request, token string
 	}
 	s, set := c.store, batch[0].set
 	keys := make([]string, len(batch))
-	places := make([]*place, len(batch))
+	leases := make([][]string, len(batch))
 	for i, r := range batch {
-		keys[i], places[i] = r.key, &r.place
+		keys[i], leases[i] = r.key, r.leaseKeys()
 	}
 	stop := func() {}
 	if token != "" {
-		stop = s.keepLease(ctx, set, token, places...)
+		stop = s.keepLease(ctx, set, token, leases...)
 	}
 	noted, n := withNotes(ctx)
 	loading, cancel := context.WithTimeoutCause(noted, set.load, ErrLoadTimeout)

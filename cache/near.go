@@ -281,6 +281,8 @@ func (n *near) hear(message string) {
 		n.tellCleared()
 	}
 	switch what, name := fields[3], fields[4]; what {
+	case "r":
+		sh.untag(resourceTag(name), number)
 	case "k":
 		view, key, _ := strings.Cut(name, ":")
 		at := nearKey{view, key}

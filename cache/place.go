@@ -64,6 +64,9 @@ func (s *Store) place(view, key string) (place, error) {
 func (p *place) entry() string { return p.shard.base + ":e:" + p.name }
 func (p *place) lease() string { return p.shard.base + ":l:" + p.name }
 
+// leaseKeys are what scripts work on that are about a lease alone.
+func (p *place) leaseKeys() []string { return []string{p.lease(), p.shard.meta} }
+
 // keys are what most scripts work on.
 func (p *place) keys() []string { return []string{p.entry(), p.lease(), p.shard.meta} }
 
@@ -81,8 +84,8 @@ func (s *Store) root() string {
 // news is the channel on which all instances hear of writes.
 func (s *Store) news() string { return s.root() + ":news" }
 
-// waking is the channel on which waiters hear that p's lease has ended.
-func (s *Store) waking(p *place) string { return s.root() + ":wake:" + p.name }
+// waking is the channel on which those who wait for name hear that its lease has ended.
+func (s *Store) waking(name string) string { return s.root() + ":wake:" + name }
 
 func checkKey(key string) error {
 	if key == "" {

@@ -37,7 +37,7 @@ func (c *Cache[V]) Store(ctx context.Context, key string, value V, save func(con
 	if err := w.intend(ctx); err != nil && !errors.Is(err, ErrUnavailable) {
 		return wrap(ctx, "store", err)
 	}
-	stop := c.store.keepLease(ctx, r.set, w.token, &r.place)
+	stop := c.store.keepLease(ctx, r.set, w.token, r.leaseKeys())
 	saved := false
 	// A panic of save's passes, with the same end as an error.
 	defer func() {

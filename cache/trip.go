@@ -38,6 +38,14 @@ var (
 	clearLua string
 	//go:embed lua/pulse.lua
 	pulseLua string
+	//go:embed lua/find.lua
+	findLua string
+	//go:embed lua/keep.lua
+	keepLua string
+	//go:embed lua/purge.lua
+	purgeLua string
+	//go:embed lua/pass.lua
+	passLua string
 )
 
 // Those that may run twice for one call: they answer by their token as before, or do
@@ -55,6 +63,10 @@ var (
 	untagScript  = rdb.NewReplayableScript(dataLua + untagLua)
 	clearScript  = rdb.NewReplayableScript(dataLua + clearLua)
 	pulseScript  = rdb.NewReplayableScript(dataLua + pulseLua)
+	findScript   = rdb.NewReplayableScript(dataLua + findLua)
+	keepScript   = rdb.NewReplayableScript(dataLua + keepLua)
+	purgeScript  = rdb.NewReplayableScript(dataLua + purgeLua)
+	passScript   = rdb.NewReplayableScript(dataLua + passLua)
 )
 
 // verdict is what ask.lua says.
@@ -67,6 +79,8 @@ const (
 	theirs  // to wait for
 	refresh // fresh, and yours to load again
 	writing // to load without storing
+	passing // it could not be kept lately: nobody waits for it
+	renamed // variants are told apart by other names
 )
 
 // answer is the reply of ask.lua.
@@ -75,6 +89,7 @@ type answer struct {
 	state   state
 	now     int64 // ms of Redis TIME
 	found   bool
+	expired bool // it was made stale
 	entry   entry
 	left    time.Duration // of somebody else's lease
 	size    int           // of the entry's text
@@ -127,7 +142,7 @@ func parseAnswer(reply []any, sent int64) (a answer, err error) {
 	n, ok3 := reply[2].(int64)
 	epoch, ok4 := reply[3].(string)
 	left, ok5 := reply[5].(int64)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || v < 0 || verdict(v) > writing {
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || v < 0 || verdict(v) > renamed {
 		return a, errReply
 	}
 	a.verdict, a.now, a.state, a.left = verdict(v), now, state{epoch, uint64(n)}, time.Duration(left)*time.Millisecond

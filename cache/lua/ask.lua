@@ -18,6 +18,7 @@ local v = text(KEYS[1])
 local h = head(v)
 if h and (covered(s, name, h.epoch, h.born, h.put, h.tags) or digits(h.born) == ARGV[5]) then h = nil end
 if not h then v = nil end
+if h and softened(s, name, h.born, h.tags) then h.fresh = 0 end
 
 local function reply(verdict, left)
   return { verdict, at, s and s.n or 0, s and s.e or '', v or false, left or 0 }

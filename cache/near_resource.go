@@ -1,0 +1,66 @@
+package cache
+
+import "time"
+
+// nearFound is what the near tier has of a variant: what was found, and when, on the
+// clock of monotonic.
+type nearFound struct {
+	value         any
+	stored, found time.Time // by Redis's clock
+	at            int64
+}
+
+// resourceTag is the tag that all variants of a resource have in the near tier.
+func resourceTag(digest string) string { return "~" + digest }
+
+// findNear returns a variant that is near and fresh.
+func (s *Store) findNear(p *place, variant string) (f Found, ok bool) {
+	if s.near == nil {
+		return Found{}, false
+	}
+	held, ok := s.near.get(p.key, variant)
+	if !ok {
+		return Found{}, false
+	}
+	n := held.(*nearFound)
+	return Found{
+		Value: n.value, StoredAt: n.stored, Now: n.found.Add(time.Duration(monotonic() - n.at)),
+		store: s, resource: *p, variant: variant,
+	}, true
+}
+
+// keepFound holds what was read from Redis.
+func (n *near) keepFound(f *Found, a *answer) {
+	if n == nil {
+		return
+	}
+	n.putFound(f, f.variant, &nearFound{f.Value, f.StoredAt, f.Now, a.sent}, &item{
+		until: a.sent + (a.entry.fresh-a.now)*int64(time.Millisecond), size: weight(&f.resource, a.size),
+	}, a.state, a.entry.tags)
+}
+
+// keepVariant holds what this process has just stored. Its age counts from before that.
+func (n *near) keepVariant(f *Found, v *Variant, o *outcome, k *keeping) {
+	if n == nil {
+		return
+	}
+	n.shard(f.resource.shard).knows(o.state)
+	if v.Value == nil || v.Fresh == 0 {
+		return
+	}
+	tags := make([]string, len(v.Tags))
+	for i, t := range v.Tags {
+		tags[i] = tagName(t)
+	}
+	now := f.Now.Add(time.Duration(o.sent - f.sent))
+	n.putFound(f, v.Name, &nearFound{v.Value, now, now, o.sent}, &item{
+		until: o.sent + int64(k.ttl), size: weight(&f.resource, len(v.Data)),
+	}, o.state, tags)
+}
+
+func (n *near) putFound(f *Found, variant string, value *nearFound, it *item, as state, tags []string) {
+	it.value = value
+	p := f.resource
+	p.view, p.key = f.resource.key, variant
+	n.put(&p, it, as, append(tags, resourceTag(f.resource.key)))
+}
