@@ -45,7 +45,8 @@ func (n *near) keepVariant(f *Found, v *Variant, o *outcome, k *keeping) {
 		return
 	}
 	n.shard(f.resource.shard).knows(o.state)
-	if v.Value == nil || v.Fresh == 0 {
+	value, err := f.value(string(v.Data))
+	if err != nil || v.Fresh == 0 {
 		return
 	}
 	tags := make([]string, len(v.Tags))
@@ -53,7 +54,7 @@ func (n *near) keepVariant(f *Found, v *Variant, o *outcome, k *keeping) {
 		tags[i] = tagName(t)
 	}
 	now := f.Now.Add(time.Duration(o.sent - f.sent))
-	n.putFound(f, v.Name, &nearFound{v.Value, now, now, o.sent}, &item{
+	n.putFound(f, v.Name, &nearFound{value, now, now, o.sent}, &item{
 		until: o.sent + int64(k.ttl), size: weight(&f.resource, len(v.Data)),
 	}, o.state, tags)
 }

@@ -22,6 +22,17 @@ func withNotes(ctx context.Context) (context.Context, *notes) {
 	return context.WithValue(ctx, notesKey{}, n), n
 }
 
+// Noting returns a context under which [Tag] is heard, and what it has said so far. It is
+// for middleware.Cache, and for caches like it.
+func Noting(ctx context.Context) (noting context.Context, tags func() []string) {
+	ctx, n := withNotes(ctx)
+	return ctx, func() []string {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return append([]string(nil), n.tags...)
+	}
+}
+
 // Tag adds tags to what is being loaded under ctx, as [WithTags] does for all that a
 // view loads. Under another context it does nothing. A tag that cannot be one makes the
 // load's caller get an error of kind ErrConfig, and nothing is stored.

@@ -62,7 +62,7 @@ const (
 
 	defaultJitter = 0.1
 	minNear       = 1 << 16
-	maxTags       = 32
+	maxTags       = 128
 	maxTagBytes   = 256
 )
 
@@ -181,7 +181,7 @@ func WithCompression(from int) Option {
 }
 
 // WithTags has entries die together: [Store.DeleteTags] with one of their tags removes
-// them all. A tag has 1 to 256 bytes, an entry at most 32 tags. It may be given to New,
+// them all. A tag has 1 to 256 bytes, an entry at most 128 tags. It may be given to New,
 // For and a call that stores, and adds to what is given elsewhere; a load may say it by
 // [Tag].
 func WithTags(tags ...string) Option {

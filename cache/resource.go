@@ -48,10 +48,9 @@ type Variant struct {
 	// Data must not be changed afterwards: a write that took longer than the
 	// budget may still be reading it. At most MaxBytes.
 	Data []byte
-	// Value is what Decode makes of Data, for the near tier; nil if it is not to hold it.
-	Value any
 	// Fresh is how long it is fresh, Keep how long it is kept: from 1 ms; of more than
-	// 366 days those count.
+	// 366 days those count. What is not fresh at all, 0, may be kept as well, for the
+	// sake of its validator; then nobody waits for who makes it anew: see Yield.
 	Fresh, Keep time.Duration
 	// Tags are what [Store.DeleteTags] finds it by.
 	Tags []string
@@ -78,6 +77,7 @@ type Found struct {
 
 	store    *Store
 	resource place
+	decode   func(string) (any, error)
 	variant  string
 	state    state
 	sent     int64 // when Redis was asked, on the clock of monotonic
@@ -91,14 +91,14 @@ type Found struct {
 //
 // The error is of kind ErrUnavailable when Redis is silent, within the budget; Found then
 // keeps nothing. What somebody else put under the key is not found; ErrCorrupt is for
-// what does not decode.
+// what does not decode: Found may have the claim then.
 func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 	p := s.resource(r)
 	names := s.names.get(p.key)
 	if f, ok := s.findNear(&p, r.Variant(names)); ok {
 		return f, nil
 	}
-	f := Found{store: s, resource: p}
+	f := Found{store: s, resource: p, decode: r.Decode}
 	if r.Claim {
 		f.token = newToken()
 	}
@@ -119,7 +119,8 @@ func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 			names = by
 			continue
 		}
-		return f, f.take(ctx, &a, r.Decode)
+		err = f.take(ctx, &a)
+		return f, err
 	}
 	// The names changed between the two reads: somebody is storing right now.
 	f.token = ""
@@ -127,7 +128,7 @@ func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 }
 
 // take takes in what find.lua says of the variant.
-func (f *Found) take(ctx context.Context, a *answer, decode func(string) (any, error)) error {
+func (f *Found) take(ctx context.Context, a *answer) error {
 	f.Claimed, f.Busy = a.verdict == yours, a.verdict == theirs
 	if f.Claimed {
 		f.stop = f.store.keepLease(ctx, &f.store.set, f.token, f.leaseKeys())
@@ -137,10 +138,7 @@ func (f *Found) take(ctx context.Context, a *answer, decode func(string) (any, e
 	if !a.found {
 		return nil
 	}
-	value, err := any(a.entry.data), error(nil)
-	if decode != nil {
-		value, err = decode(a.entry.data)
-	}
+	value, err := f.value(a.entry.data)
 	if err != nil {
 		return fmt.Errorf("cache: find: %w: %w", ErrCorrupt, err)
 	}
@@ -151,6 +149,14 @@ func (f *Found) take(ctx context.Context, a *answer, decode func(string) (any, e
 		f.store.near.keepFound(f, a)
 	}
 	return nil
+}
+
+// value is what Decode makes of data.
+func (f *Found) value(data string) (any, error) {
+	if f.decode == nil {
+		return data, nil
+	}
+	return f.decode(data)
 }
 
 func (s *Store) resource(r Resource) place {
@@ -192,8 +198,9 @@ func (f *Found) Keep(ctx context.Context, v Variant) (kept bool, err error) {
 		return false, err
 	}
 	f.end()
-	args := append(k.args(f.resource.name, f.token), v.Name, v.By, f.state.n, f.state.epoch, maxVariants, f.wakeName(), newToken())
+	args := append(k.args(f.resource.name, f.token), v.Name, v.By, f.state.n, f.state.epoch, maxVariants, f.wakeName(), newToken(), passFor.Milliseconds())
 	o, err := s.write(ctx, keepScript.On(f.keys(), args...))
+	f.token = "" // the claim has ended, or ends by itself
 	if err != nil {
 		return false, wrap(ctx, "keep", err)
 	}

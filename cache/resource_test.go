@@ -56,7 +56,7 @@ func (m maker) get(ctx context.Context, key string, pass bool, tags ...string) (
 			f.Yield(ctx, true)
 			return made, nil
 		}
-		_, err = f.Keep(ctx, cache.Variant{Data: []byte(made), Value: made, Fresh: time.Minute, Keep: time.Hour, Tags: tags})
+		_, err = f.Keep(ctx, cache.Variant{Data: []byte(made), Fresh: time.Minute, Keep: time.Hour, Tags: tags})
 		return made, err
 	}
 }
@@ -151,7 +151,7 @@ func TestStore_invalidatesResources(t *testing.T) {
 					}
 					return f
 				}
-				v := cache.Variant{Data: []byte("v"), Value: "v", Fresh: time.Minute, Keep: time.Hour, Tags: []string{"red"}}
+				v := cache.Variant{Data: []byte("v"), Fresh: time.Minute, Keep: time.Hour, Tags: []string{"red"}}
 				keep := func() {
 					if _, err := m.get(ctx, "k", false, "red"); err != nil {
 						t.Fatal(name, err)

@@ -58,6 +58,7 @@ func Cache(store *cache.Store, options ...CacheOption) Middleware {
 	c := &responseCache{
 		store:  store,
 		policy: rfc9111.Policy{DefaultLifetime: store.TTL()},
+		wait:   defaultCollapseWait,
 		log:    &reporter{name: "cache"},
 	}
 	for i, o := range options {
@@ -77,7 +78,9 @@ const cacheName = "weir"
 type responseCache struct {
 	store     *cache.Store
 	policy    rfc9111.Policy
-	refresher *Refresher // nil: the request's own goroutine refreshes
+	wait      time.Duration // for somebody else's answer
+	tagged    []string      // names of fields that hold tags
+	refresher *Refresher    // nil: the request's own goroutine refreshes
 	refreshes refreshes
 	log       *reporter
 }
@@ -87,6 +90,7 @@ type asked struct {
 	request *http.Request
 	query   rfc9111.Request
 	key     string
+	name    string          // its URL, by which purges find it
 	fwd     rfc9111.Forward // why it goes to the handler
 	why     rfc9111.Verdict // in detail; 0 if there is none
 	detail  string          // the same, of what is no rule of RFC 9111
@@ -94,19 +98,25 @@ type asked struct {
 	found   *storedResponse // what is stored, where it may not answer as it is
 	now     time.Time       // when it was found, by the store's clock
 	alone   bool            // nobody waits for the answer: it is a refresh
+	sight   *cache.Found    // of what is stored, with the claim to make it anew
+	shared  bool            // it has waited for somebody else's answer
 }
 
 func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	// The key is of the request as it came: handlers rewrite URLs.
-	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), key: keyOf(r)}
+	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), key: keyOf(r), name: nameOf(r)}
 	if verdict, bypass := rfc9111.Bypass(r); bypass {
 		a.why, a.fwd = verdict, verdict.Forward()
 		a.keep = r.Method == http.MethodPost
 		if a.fwd == rfc9111.FwdMethod {
 			a.query.URL = effectiveURL(r)
 		}
-	} else if c.answer(w, &a, next) {
-		return
+	} else {
+		// Whatever becomes of the request, others are not to wait for it.
+		defer a.yield(false)
+		if c.answer(w, &a, next) {
+			return
+		}
 	}
 	if a.query.Directives.OnlyIfCached && a.fwd != rfc9111.FwdMethod {
 		// Section 5.2.1.7: no answer but a stored one is wanted.
@@ -118,39 +128,64 @@ func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.
 }
 
 // answer serves a stored response if there is one that may be used. If not, it
-// notes in a why.
+// notes in a why. While somebody else is making one, it waits.
 func (c *responseCache) answer(w http.ResponseWriter, a *asked, next http.Handler) bool {
-	stored, now, ok := c.find(a)
-	if !ok {
-		return false
+	waits := a.collapsible()
+	for until := time.Now().Add(c.wait); ; {
+		stored, ok := c.find(a, waits)
+		if ok && c.reuse(w, a, stored, next) {
+			return true
+		}
+		left := time.Until(until)
+		if !waits || a.sight == nil || !a.sight.Busy || a.request.Context().Err() != nil {
+			return false
+		}
+		if left <= 0 {
+			waits, a.detail = false, "collapse-timeout"
+			return false
+		}
+		a.sight.Wait(a.request.Context(), left)
+		a.found, a.shared = nil, true
 	}
-	decision := c.policy.Reuse(a.query, stored.rules, now)
+}
+
+// reuse answers with what is stored, if that may be.
+func (c *responseCache) reuse(w http.ResponseWriter, a *asked, stored *storedResponse, next http.Handler) bool {
+	decision := c.policy.Reuse(a.query, stored.rules, a.now)
 	if decision.OK() {
-		selection, spans := choose(a, &stored)
+		selection, spans := choose(a, stored)
 		if selection != rfc9111.SelectNone {
 			if decision.Verdict == rfc9111.StaleRefreshing {
-				c.serveAndRefresh(w, a, &stored, decision, next)
+				c.serveAndRefresh(w, a, stored, decision, next)
 				return true
 			}
-			serveStored(w, a, &stored, decision, selection, spans)
+			serveStored(w, a, stored, decision, selection, spans)
 			return true
 		}
 		decision.Verdict = rfc9111.RequestRange
 	}
 	a.why, a.fwd = decision.Verdict, decision.Verdict.Forward()
 	if decision.Verdict != rfc9111.Credentials {
-		kept := stored // apart, so that a hit's stays off the heap
-		a.found, a.now = &kept, now
+		a.found = stored
 	}
 	return false
 }
 
-// find reads what is stored for the request. Where that is nothing, it notes in a
-// why, and whether the answer is to be kept.
-func (c *responseCache) find(a *asked) (stored storedResponse, now time.Time, ok bool) {
+// collapsible reports whether the answer to the request may be one that others are
+// given as well: who asks for less, or for what is newer, makes it for itself.
+func (a *asked) collapsible() bool {
+	d := &a.query.Directives
+	return a.query.Method == http.MethodGet && len(a.query.Header["Range"]) == 0 && !d.NoCache && !d.NoStore && !d.OnlyIfCached
+}
+
+// find reads what is stored for the request, and with claim takes the right to make it.
+// Where that is nothing, it notes in a why, and whether the answer is to be kept.
+func (c *responseCache) find(a *asked, claim bool) (stored *storedResponse, ok bool) {
 	r := a.request
-	variant := func(names string) string { return c.variant(c.vary(names), r.Header) }
-	entry, ok, err := c.store.FindVariant(r.Context(), a.key, variant)
+	found, err := c.store.Find(r.Context(), cache.Resource{
+		Key: a.key, Name: a.name, Claim: claim, Decode: decodeStored,
+		Variant: func(names string) string { return c.variant(c.vary(names), r.Header) },
+	})
 	switch {
 	case errors.Is(err, cache.ErrCorrupt):
 		c.log.report(r.Context(), "a stored response does not decode", err)
@@ -161,23 +196,31 @@ func (c *responseCache) find(a *asked) (stored storedResponse, now time.Time, ok
 			c.log.report(r.Context(), "answered without Redis", err)
 			a.request = r.WithContext(rdb.Remember(r.Context(), err))
 		}
-		return stored, now, false
+		return nil, false
 	}
-	a.keep = true
+	a.keep, a.sight, a.now = true, &found, found.Now
+	stored, ok = found.Value.(*storedResponse)
 	if !ok {
 		a.fwd = rfc9111.FwdURIMiss
-		if !entry.Now.IsZero() {
+		if found.Others {
 			a.fwd = rfc9111.FwdVaryMiss
 		}
-		return stored, now, false
+		return nil, false
 	}
-	if stored, err = decodeResponse(entry.Data); err != nil {
-		c.log.report(r.Context(), "a stored response does not decode", err)
-		a.fwd = rfc9111.FwdURIMiss
-		return stored, now, false
+	seen := *stored // others share it
+	seen.rules.ResponseTime = found.StoredAt
+	if found.Expired {
+		seen.rules.Lifetime = 0
 	}
-	stored.rules.ResponseTime = entry.StoredAt
-	return stored, entry.Now, true
+	return &seen, true
+}
+
+// yield ends the request's claim, if it has one; with pass nobody is to wait for what it
+// asks for.
+func (a *asked) yield(pass bool) {
+	if a.sight != nil {
+		a.sight.Yield(a.request.Context(), pass)
+	}
 }
 
 // vary turns the names a Store keeps back into a rule.

@@ -141,6 +141,15 @@ func decodeResponse(data string) (storedResponse, error) {
 	return s, nil
 }
 
+// decodeStored is decodeResponse for a Store to call, whose near tier keeps the result.
+func decodeStored(data string) (any, error) {
+	s, err := decodeResponse(data)
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
 // fits reports whether the body of a 206 lies within the whole it is a part of.
 func (s *storedResponse) fits() bool {
 	if s.rules.Status != http.StatusPartialContent {

@@ -26,7 +26,8 @@ type forwarded struct {
 	started time.Time
 	intent  intent
 	missing rfc9111.Span // with intentComplete
-	again   bool         // the answer was of no use: the handler is to be asked as the client asks
+	noted   func() []string
+	again   bool // the answer was of no use: the handler is to be asked as the client asks
 
 	header   http.Header // of the answer being kept; nil if it is not
 	rules    rfc9111.Stored
@@ -51,6 +52,9 @@ func (c *responseCache) forward(w http.ResponseWriter, a *asked, next http.Handl
 	f := &forwarded{asked: *a, cache: c, w: w, started: time.Now()}
 	request := f.request
 	if f.keep {
+		var ctx context.Context
+		ctx, f.noted = cache.Noting(f.request.Context())
+		f.request = f.request.WithContext(ctx)
 		// Copies: the handler, and wrappers inside, may take the Authorization or
 		// Accept-Encoding they have dealt with off the request's header. What may
 		// be stored, and for whom, depends on how the request came.
@@ -133,7 +137,7 @@ func (f *forwarded) BeforeHeader(status int) bool {
 	if f.keep {
 		f.decide(status)
 	}
-	said := rfc9111.Status{Cache: cacheName, Fwd: f.fwd, Stored: f.header != nil, Detail: f.detail}
+	said := rfc9111.Status{Cache: cacheName, Fwd: f.fwd, Stored: f.header != nil, Collapsed: f.shared, Detail: f.detail}
 	if said.Detail == "" && f.why != 0 && !f.why.OK() {
 		said.Detail = f.why.String()
 	}
@@ -153,12 +157,15 @@ func (f *forwarded) decide(status int) {
 	f.why = verdict
 	switch {
 	case !verdict.OK():
+		f.yield(true) // who waits for it need not
 		return
 	case session.Touched(f.request.Context()):
 		f.detail = "session" // what the handler made of it is one visitor's
+		f.yield(true)
 		return
 	case tooLong(h, f.cache.store.MaxBytes()):
 		f.detail = "too-large"
+		f.yield(true)
 		return
 	}
 	f.header, f.rules, f.vary = h, rules, f.cache.policy.Vary(h)
@@ -242,21 +249,34 @@ func (f *forwarded) store() {
 func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[string]storedField, body []byte) {
 	// The store counts the age from now on.
 	rules.InitialAge += time.Since(f.answered)
-	ttl := f.cache.policy.Keep(rules)
+	keep := f.cache.policy.Keep(rules)
 	data := encodeResponse(rules, fields, body)
-	if ttl < time.Millisecond || len(data) > f.cache.store.MaxBytes() {
+	if keep < time.Millisecond || len(data) > f.cache.store.MaxBytes() {
+		f.yield(true)
 		return
 	}
+	fresh := max(0, rules.Lifetime-rules.InitialAge).Truncate(time.Millisecond)
+	if rules.NoCache {
+		fresh = 0
+	}
 	variant := cache.Variant{
-		By: strings.Join(vary.Names(), ", "), Name: f.cache.variant(vary, f.query.Header), Data: data, TTL: ttl,
+		By: strings.Join(vary.Names(), ", "), Name: f.cache.variant(vary, f.query.Header), Data: data,
+		Fresh: fresh, Keep: max(keep, fresh), Tags: f.tags(headerOf(fields)),
 	}
 	// The client has its answer: its leaving is no reason not to keep it.
 	ctx := context.WithoutCancel(f.request.Context())
-	if err := f.cache.store.KeepVariant(ctx, f.key, variant); err != nil {
+	if f.sight == nil {
+		// It is stored without having been looked for: an answer to POST.
+		if _, _ = f.cache.find(&f.asked, false); f.sight == nil {
+			return
+		}
+	}
+	kept, err := f.sight.Keep(ctx, variant)
+	if err != nil {
 		f.failed(ctx, "not stored", err)
 		return
 	}
-	f.kept = true
+	f.kept = kept
 }
 
 // nameType puts the Content-Type right in the header to be stored.
@@ -274,15 +294,17 @@ func (f *forwarded) nameType(h http.Header) {
 // answer names, before the client learns of its success (section 4.4).
 func (f *forwarded) invalidate() {
 	f.drop(f.key)
-	for _, u := range rfc9111.Invalidated(f.query.URL, canonical(f.w.Header())) {
+	h := canonical(f.w.Header())
+	for _, u := range rfc9111.Invalidated(f.query.URL, h) {
 		f.drop(keyOfURL(f.request, u))
 	}
+	f.dropGroups(h)
 }
 
 // drop removes what is stored under a key.
 func (f *forwarded) drop(key string) {
 	ctx := context.WithoutCancel(f.request.Context())
-	if err := f.cache.store.DropVariants(ctx, key); err != nil {
+	if err := f.cache.store.DeleteResource(ctx, key); err != nil {
 		f.failed(ctx, "not invalidated", err)
 	}
 }

@@ -85,6 +85,32 @@ func WithoutRequestDirectives() CacheOption {
 	return func(c *responseCache) { c.policy.IgnoreRequest = true }
 }
 
+// defaultCollapseWait is for how long a request waits for another one's answer.
+const defaultCollapseWait = 5 * time.Second
+
+// WithCollapseWait sets for how long a request waits, when another one, here or in
+// another process, is making the answer: what that brings is for all, if it may be
+// stored and fits them; if not, all go to the handler at once, and for 10 s nobody waits
+// for that answer. Whoever has waited so long goes to the handler as well. The default is
+// 5 s; 0 or less has nobody wait.
+func WithCollapseWait(d time.Duration) CacheOption {
+	return func(c *responseCache) { c.wait = d }
+}
+
+// WithTagFields names the fields of a response that hold tags for purges, separated by
+// spaces or commas, such as "Surrogate-Key" or "Cache-Tag"; the default is none. Handlers
+// of this program say [cache.Tag]. It panics if one is no field name.
+func WithTagFields(names ...string) CacheOption {
+	fields := make([]string, 0, len(names))
+	for _, name := range names {
+		if !isToken(name) {
+			panic(fmt.Sprintf("middleware.WithTagFields: %q is no field name: write one such as Surrogate-Key", name))
+		}
+		fields = append(fields, http.CanonicalHeaderKey(name))
+	}
+	return func(c *responseCache) { c.tagged = fields }
+}
+
 // WithRefresher runs the refreshes of stale-while-revalidate in r, outside of the
 // request that they are due to; several caches may share one. Without it, the
 // request's own goroutine refreshes after its answer has left, over HTTP/1.1 with

@@ -119,14 +119,16 @@ func (s *refreshes) end(id string, ok bool) {
 func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, next http.Handler) {
 	selection, spans := choose(a, stored)
 	id := a.key + c.variant(c.policy.Vary(stored.header()), a.query.Header)
-	if !c.refreshes.begin(id) {
+	if a.sight.Busy || !c.refreshes.begin(id) {
 		serveStored(w, a, stored, d, selection, spans)
 		return
 	}
 	b := c.refreshRequest(a, stored)
+	a.sight = nil // the claim is the refresh's
 	if c.refresher != nil {
 		if !c.refresher.run(func(stop context.Context) { c.refresh(stop, b, id, next) }) {
 			c.refreshes.end(id, true)
+			b.yield(false)
 		}
 		serveStored(w, a, stored, d, selection, spans)
 		return
@@ -158,7 +160,7 @@ func (c *responseCache) refreshRequest(a *asked, stored *storedResponse) *asked 
 		delete(r.Header, name)
 	}
 	kept := *stored
-	return &asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), key: a.key, fwd: rfc9111.FwdStale, keep: true, found: &kept, alone: true}
+	return &asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), key: a.key, name: a.name, fwd: rfc9111.FwdStale, keep: true, found: &kept, alone: true, sight: a.sight}
 }
 
 // refresh asks the handler for a request whose client has its answer.
@@ -173,6 +175,7 @@ func (c *responseCache) refresh(stop context.Context, a *asked, id string, next 
 			c.log.report(ctx, "a refresh panicked", fmt.Errorf("%v", p))
 		}
 		c.refreshes.end(id, ok)
+		a.yield(false)
 	}()
 	a.request = a.request.WithContext(ctx)
 	w := &nowhere{header: make(http.Header)}

@@ -468,8 +468,9 @@ func TestCache_foreignEntry(t *testing.T) {
 	c := newCached(t, fresh("ours"))
 	c.get().isStored()
 	key := c.keys()[0]
-	data := c.rdb.HGet(t.Context(), key, "v:").Val()
-	for _, put := range []string{"", "x", "\x01" + data[1:], data[:len(data)-1], data + "x", strings.Repeat("\xff", 40)} {
+	head, data, _ := strings.Cut(c.rdb.HGet(t.Context(), key, "v:").Val(), "\n")
+	head += "\n"
+	for _, put := range []string{"", "x", head, head + "x", head + "\x01" + data[1:], head + data[:len(data)-1], head + data + "x", head + strings.Repeat("\xff", 40)} {
 		c.rdb.HSet(t.Context(), key, "v:", put)
 		c.get().isStored().hasBody(200, "ours")
 		c.get().isHit()

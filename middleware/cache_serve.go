@@ -21,7 +21,10 @@ func choose(a *asked, stored *storedResponse) (rfc9111.Selection, []rfc9111.Span
 
 // serveStored answers out of the cache.
 func serveStored(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, selection rfc9111.Selection, spans []rfc9111.Span) {
-	said := rfc9111.Status{Cache: cacheName, Hit: true, TTL: d.TTL, HasTTL: true}
+	said := rfc9111.Status{Cache: cacheName, Hit: !a.shared, TTL: d.TTL, HasTTL: true, Collapsed: a.shared}
+	if a.shared {
+		said.Fwd = a.fwd // another request did, for both
+	}
 	if d.Verdict != rfc9111.Fresh {
 		said.Detail = d.Verdict.String()
 	}

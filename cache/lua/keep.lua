@@ -8,12 +8,18 @@
 -- ARGV[11] the number of the last write, and ARGV[12] the epoch, when it was asked for
 -- ARGV[13] how many variants a resource may have, ARGV[14] what to wake
 -- ARGV[15] begins an epoch if need be
+-- ARGV[16] for how many ms nobody waits for what is not fresh when it is stored
 --
 -- Returns { 1, n, epoch } if it was stored, else { 0 }.
 local l = leased(KEYS[2])
-if l and l.token == ARGV[2] or text(KEYS[2]) == 'P' then
+local mine = l and l.token == ARGV[2]
+if mine and ARGV[3] == '0' then
+  redis.call('SET', KEYS[2], 'P', 'PX', ARGV[16])
+elseif mine or text(KEYS[2]) == 'P' and ARGV[3] ~= '0' then
   redis.call('UNLINK', KEYS[2])
-  if l and l.waited then wake(ARGV[14]) end
+end
+if mine then
+  if l.waited then wake(ARGV[14]) end
 end
 local at, s, born, epoch = now(), look(), tonumber(ARGV[11]), ARGV[12]
 if epoch == '' then -- there was none: all writes of this one have come since
