@@ -1,0 +1,2 @@
+// Package event carries events between processes.
+package event
