@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -33,6 +34,9 @@ type Bus struct {
 // of kind ErrConfig, all mistakes joined.
 func New(client redis.UniversalClient, options ...Option) (*Bus, error) {
 	cfg, mistakes := configure(options)
+	if _, isRing := client.(*redis.Ring); isRing {
+		mistakes = append(mistakes, errors.New("client is a *redis.Ring: its servers know nothing of each other, so what is published on one is not heard on the others; pass a client of one of them"))
+	}
 	conn, err := rdb.Open(client, cfg.budget)
 	if err := rdb.Misconfigured("event.New", append(mistakes, err)...); err != nil {
 		return nil, err
