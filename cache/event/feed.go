@@ -9,7 +9,8 @@ import (
 
 // Gap says that events may have been missed, and is an error of kind ErrGap. It comes
 // in the place where they are missing: after what was received before, and before what
-// was received since. Gaps with no event between them are one.
+// was received since, once. Gaps that wait in the buffer with no event between them are
+// one.
 type Gap struct {
 	// Dropped counts the events that this subscription's buffer had no room for.
 	Dropped uint64
@@ -60,6 +61,7 @@ type feed struct {
 	last     *waiting
 	byKey    map[string]*waiting // those that may be replaced, under Coalesce
 	missing  Gap                 // behind the last one
+	held     *message            // before the first: its gap was told, it cannot be dropped
 	stopped  bool                // nothing more comes in
 	overflow bool                // stopped by Disconnect
 	stats    Stats
@@ -197,17 +199,20 @@ func (f *feed) gap() {
 func (f *feed) take() (m message, err error, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	missing := &f.missing
-	if f.first != nil {
-		missing = &f.first.missing
-	}
 	switch {
-	case *missing != Gap{}:
-		g := *missing
-		*missing = Gap{}
-		err = &g
+	case f.held != nil:
+		m, f.held = *f.held, nil
 	case f.first != nil:
-		m = f.remove().message
+		w := f.remove()
+		m = w.message
+		if w.missing != (Gap{}) {
+			// Were the message dropped before it is taken, there would be a second gap
+			// before the next one.
+			m, f.held, err = message{}, &w.message, &w.missing
+		}
+	case f.missing != (Gap{}):
+		g := f.missing
+		f.missing, err = Gap{}, &g
 	case !f.stopped:
 		return message{}, nil, false
 	default:
@@ -218,7 +223,7 @@ func (f *feed) take() (m message, err error, ok bool) {
 		}
 	}
 	// Others may wait, too, and one element wakes one.
-	if f.first != nil || f.missing != (Gap{}) || f.stopped {
+	if f.held != nil || f.first != nil || f.missing != (Gap{}) || f.stopped {
 		f.poke()
 	}
 	return m, err, true
@@ -244,7 +249,7 @@ func (f *feed) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stopLocked()
-	f.first, f.last, f.missing, f.overflow, f.stats.Waiting = nil, nil, Gap{}, false, 0
+	f.held, f.first, f.last, f.missing, f.overflow, f.stats.Waiting = nil, nil, nil, Gap{}, false, 0
 	clear(f.byKey)
 	f.bus.forget(f)
 }
@@ -259,5 +264,9 @@ func (f *feed) poke() {
 func (f *feed) counted() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.stats
+	stats := f.stats
+	if f.held != nil {
+		stats.Waiting++
+	}
+	return stats
 }

@@ -125,9 +125,8 @@ func (t *Topic[T]) PublishOnce(ctx context.Context, id string, v T) (repeated bo
 //
 // On a Cluster the caller's keys need the topic's name as their hash tag, as here that
 // of a topic called "order.paid". id is as in PublishOnce. If it is empty one is made,
-// and remembered for a minute, so that the event is sent once should go-redis carry out
-// the transaction twice, after a lost reply: as it does, with its default of three
-// retries.
+// and remembered for a minute, so that the event is sent once should go-redis send the
+// transaction twice, which it does when writing it fails (9.23.0).
 //
 // The command returned has its reply once the transaction is done: 1 if the id was
 // published before, else 0. Errors: the codec's; ErrClosed after [Bus.Shutdown].

@@ -86,7 +86,7 @@
 //     master, so it may take one EchoEvery for each to find that it is one of them.
 //
 // After that a new connection is made, first within 20 ms, then after pauses that
-// double to 1 s and are random by half. A handshake with a silent server ends by
+// double to 1 s until a connection lasts for 20 ms, and are random by half. A handshake with a silent server ends by
 // go-redis's own timeouts: who has switched those off has no bound for the link to
 // come back after a black hole.
 //

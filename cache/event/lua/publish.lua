@@ -10,7 +10,8 @@
 -- Returns 1 if another request has published the id before, else 0.
 local known = KEYS[2]
 if known then
-  local request = redis.call('GET', known)
+  local request = redis.pcall('GET', known)
+  if type(request) == 'table' then return request end -- an error: WRONGTYPE
   if request == ARGV[3] then return 0 end
   if request then return 1 end
   redis.call('SET', known, ARGV[3], 'PX', ARGV[4])
