@@ -1,19 +1,17 @@
 package event
 
-import "encoding/json"
+import "github.com/go-weir/weir/internal/codec"
 
-// Codec turns values into bytes and back. Decode is given a pointer to the type that
-// the topic or stream is of, and must not keep data. Both are called from several
-// goroutines at once.
-type Codec interface {
-	Encode(v any) ([]byte, error)
-	Decode(data []byte, v any) error
-}
+// Codec turns events into bytes and back; [JSON], [Gob] and [MessagePack] are some.
+// Decode gets a pointer to a value of the topic's or stream's type. A Codec must be safe
+// for concurrent use, and Decode must not keep data.
+type Codec = codec.Codec
 
-// jsonCodec is encoding/json.
-type jsonCodec struct{}
+// The codecs that come with the package.
+var (
+	JSON        Codec = codec.JSON{}
+	Gob         Codec = codec.Gob{}
+	MessagePack Codec = codec.MessagePack{}
+)
 
-func (jsonCodec) Encode(v any) ([]byte, error)    { return json.Marshal(v) }
-func (jsonCodec) Decode(data []byte, v any) error { return json.Unmarshal(data, v) }
-
-var defaultCodec Codec = jsonCodec{}
+var defaultCodec = JSON

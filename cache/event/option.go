@@ -38,7 +38,8 @@ func WithPrefix(prefix string) Option { return func(c *config) { c.prefix = pref
 // connecting included. The default is 50 ms; from 1 ms to 30 s.
 func WithTimeout(budget time.Duration) Option { return func(c *config) { c.budget = budget } }
 
-// WithCodec sets how events become bytes; the default is JSON.
+// WithCodec sets how events become bytes; the default is [JSON]. All processes need the
+// same.
 func WithCodec(codec Codec) Option { return func(c *config) { c.codec = codec } }
 
 // WithOnceWindow sets how long PublishOnce remembers an event's id: the same id after
@@ -60,7 +61,7 @@ func configure(options []Option) (*config, []error) {
 		mistakes = append(mistakes, fmt.Errorf("WithPrefix(%q): use letters, digits, \"-_.\" and single colons", c.prefix))
 	}
 	if c.codec == nil {
-		mistakes = append(mistakes, errors.New("WithCodec(nil): pass a codec, or leave it out for JSON"))
+		mistakes = append(mistakes, errors.New("WithCodec(nil): pass a Codec, such as event.MessagePack, or leave it out for event.JSON"))
 	}
 	if c.window < minWindow || c.window > maxWindow {
 		mistakes = append(mistakes, fmt.Errorf("WithOnceWindow(%v): must be from %v, twice the longest budget, to %v; leave it out for %v", c.window, minWindow, maxWindow, defaultWindow))
