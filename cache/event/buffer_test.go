@@ -142,8 +142,7 @@ func TestSubscription_Next_contextEnds(t *testing.T) {
 	hears(t, s, "1")
 }
 
-// Several that call Next share the events: each is given once, and nobody sleeps while
-// there is something. Red when take does not pass the sign on.
+// Several that call Next share the events: each is given once.
 func TestSubscription_Next_shared(t *testing.T) {
 	t.Parallel()
 	const n, readers = 2000, 8
@@ -211,7 +210,7 @@ func TestBus_Shutdown(t *testing.T) {
 	hears(t, busy, "1", "2", "3")
 	select {
 	case err := <-down:
-		t.Errorf("Shutdown returned %v before the last event was handled", err)
+		t.Fatalf("Shutdown returned %v before the last event was handled", err)
 	default:
 	}
 	hears(t, busy, event.ErrClosed.Error())

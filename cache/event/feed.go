@@ -222,7 +222,7 @@ func (f *feed) take() (m message, err error, ok bool) {
 			err = ErrSlow
 		}
 	}
-	// Others may wait, too, and one element wakes one.
+	// Others may be about to wait, too, and find but one element for two messages.
 	if f.held != nil || f.first != nil || f.missing != (Gap{}) || f.stopped {
 		f.poke()
 	}
