@@ -47,24 +47,23 @@ func unseal(payload string) (e envelope, body string, err error) {
 		return envelope{}, payload, nil
 	}
 	header, body, found := strings.Cut(payload, "\n")
-	parts := strings.Split(header, " ")
-	if !found || len(parts) != 4 {
+	first, rest, _ := strings.Cut(header, " ")
+	id, rest, _ := strings.Cut(rest, " ")
+	at, key, complete := strings.Cut(rest, " ")
+	switch micros, err := strconv.ParseInt(at, 10, 64); {
+	case first != family+version:
+		return envelope{}, payload, fmt.Errorf("%w: a message of version %.20q, this is %s%s", ErrCorrupt, first, family, version)
+	case !found, !complete, err != nil, micros < 0, strings.Contains(key, " "):
 		return envelope{}, payload, fmt.Errorf("%w: header %.100q", ErrCorrupt, header)
+	default:
+		e.time = time.UnixMicro(micros)
 	}
-	if parts[0] != family+version {
-		return envelope{}, payload, fmt.Errorf("%w: a message of version %.20q, this is %s%s", ErrCorrupt, parts[0], family, version)
+	if e.id, err = url.QueryUnescape(id); err == nil {
+		e.key, err = url.QueryUnescape(key)
 	}
-	micros, err := strconv.ParseInt(parts[2], 10, 64)
-	if err != nil || micros < 0 {
-		return envelope{}, payload, fmt.Errorf("%w: header %.100q: time", ErrCorrupt, header)
+	if err != nil {
+		return envelope{}, payload, fmt.Errorf("%w: header %.100q: %w", ErrCorrupt, header, err)
 	}
-	if e.id, err = url.QueryUnescape(parts[1]); err != nil {
-		return envelope{}, payload, fmt.Errorf("%w: header %.100q: id", ErrCorrupt, header)
-	}
-	if e.key, err = url.QueryUnescape(parts[3]); err != nil {
-		return envelope{}, payload, fmt.Errorf("%w: header %.100q: key", ErrCorrupt, header)
-	}
-	e.time = time.UnixMicro(micros)
 	return e, body, nil
 }
 

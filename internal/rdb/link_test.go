@@ -88,7 +88,15 @@ func live(t *testing.T, s *rdb.Subscription, want bool) {
 func TestLink_contract(t *testing.T) {
 	t.Parallel()
 	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
-		for kind, client := range clients(t, b) {
+		kinds := clients(t, b)
+		kinds["RESP2"] = b.Client(t, func(o *redis.UniversalOptions) { o.Protocol = 2 })
+		kinds["cached"] = b.Client(t, func(o *redis.UniversalOptions) {
+			if b.Name() == "server" { // what others refuse
+				o.ClientSideCacheConfig = new(redis.CacheConfig)
+			}
+		})
+		kinds["no timeouts"] = b.Client(t, func(o *redis.UniversalOptions) { o.ReadTimeout, o.WriteTimeout = -1, -1 })
+		for kind, client := range kinds {
 			t.Run(kind, func(t *testing.T) {
 				t.Parallel()
 				conn, p := open(t, client, relaxed), b.Prefix(t)
@@ -128,6 +136,12 @@ func TestLink_contract(t *testing.T) {
 				late.awaits(t, p+":a=4")
 				two.awaits(t, p+":a=1", p+":a=3", p+":a=4")
 				one.awaits(t, p+":a=1", p+":a=3")
+
+				// It outlives the time after which a link without a sign of life is given up.
+				until := time.Now().Add(rdb.DeadAfter + 500*time.Millisecond)
+				testkit.Eventually(t, "the time", func() bool { return time.Now().After(until) })
+				publish(t, client, p+":a", "5")
+				late.awaits(t, p+":a=4", p+":a=5")
 
 				// The last one of a channel takes the SUBSCRIBE with it.
 				subs[1].Close()
