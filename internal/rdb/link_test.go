@@ -671,3 +671,49 @@ func TestLink_clusterNodeLost(t *testing.T) {
 	}
 	t.Fatal("the link is on no node")
 }
+
+// A Cluster's node that answers, and to which the others no longer pass on what is
+// published. Red when the probe goes by that node alone.
+func TestLink_clusterWedged(t *testing.T) {
+	t.Parallel()
+	b := testkit.Cluster3(t, "--cluster-require-full-coverage", "no")
+	client := b.Client(t)
+	conn := open(t, client, relaxed)
+	e := new(ear)
+	s := conn.Subscribe("a", e.listener())
+	defer s.Close()
+	ready(t, s)
+	live(t, s, true)
+	var others []*redis.Client
+	wedged := ""
+	for _, node := range b.Nodes() {
+		direct := redis.NewClient(&redis.Options{Addr: node.Addr()})
+		defer direct.Close()
+		if pubsubs(t, direct) == 0 {
+			others = append(others, direct)
+			continue
+		}
+		id, err := direct.Do(t.Context(), "cluster", "myid").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wedged = id
+	}
+	if wedged == "" || len(others) != 2 {
+		t.Fatalf("the link is not on one node: %d have none", len(others))
+	}
+	for _, o := range others {
+		if err := o.ClusterForget(t.Context(), wedged).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, "Lost", func() bool { return e.count("lost") >= 1 })
+	testkit.Eventually(t, "a link elsewhere", s.Live)
+	testkit.Eventually(t, "a message", func() bool {
+		publish(t, others[0], "a", "1")
+		return e.count("a=1") > 0
+	})
+	if lost, gaps := e.count("lost"), e.count("gap"); lost != gaps {
+		t.Errorf("got %d times lost, %d gaps; want one for each", lost, gaps)
+	}
+}
