@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -308,4 +309,68 @@ func (a *audit) see(e event.Event[order], err error) {
 	}
 	a.heard++
 	a.last, a.open = e.Value.N, nil
+}
+
+// One publish is one round trip.
+func TestTopic_oneRoundTrip(t *testing.T) {
+	t.Parallel()
+	b := testkit.Server(t)
+	p := testkit.NewProxy(t, b.Addrs()[0])
+	orders := topic(t, openBus(t, p.Client(t), "a"), "orders")
+	tell(t, orders, 1) // connects, and brings the script
+	for name, publish := range map[string]func() error{
+		"Publish":     func() error { return orders.Publish(t.Context(), order{}) },
+		"PublishOnce": func() error { _, err := orders.PublishOnce(t.Context(), "id", order{}); return err },
+	} {
+		p.Reset()
+		if err := publish(); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.RoundTrips(); got != 1 {
+			t.Errorf("%s: got %d round trips; want 1", name, got)
+		}
+	}
+}
+
+// An id that has lost its end gets a new one: it is not remembered for ever.
+func TestTopic_PublishOnce_persisted(t *testing.T) {
+	t.Parallel()
+	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
+		t.Parallel()
+		client, prefix := b.Client(t), b.Prefix(t)
+		orders := topic(t, openBus(t, client, prefix), "orders")
+		for range 2 {
+			if _, err := orders.PublishOnce(t.Context(), "id", order{}); err != nil {
+				t.Fatal(err)
+			}
+			key := testkit.OnlyKey(t, client, prefix)
+			if ttl := client.PTTL(t.Context(), key).Val(); ttl <= 0 || ttl > 10*time.Minute {
+				t.Errorf("%s lives %v; want at most 10 minutes", key, ttl)
+			}
+			if err := client.Persist(t.Context(), key).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// Nothing is left of a Bus that was closed.
+func TestBus_Close_leavesNothing(t *testing.T) {
+	b := testkit.Server(t)
+	client := b.Client(t)
+	if err := client.Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	for range 10 {
+		bus := openBus(t, client, "a")
+		orders := topic(t, bus, "orders")
+		hear(t, orders)
+		if _, err := orders.Subscribe(); err != nil { // and forgotten
+			t.Fatal(err)
+		}
+		tell(t, orders, 1)
+		bus.Close()
+	}
+	testkit.Eventually(t, "the goroutines' end", func() bool { return runtime.NumGoroutine() <= before })
 }

@@ -90,7 +90,8 @@
 // go-redis's own timeouts: who has switched those off has no bound for the link to
 // come back after a black hole.
 //
-// The probe's channel is weir:link: and a random text. A user who may not publish or
+// The probe is a command as others are: the client's hooks see one PUBLISH a second. Its
+// channel is weir:link: and a random text. A user who may not publish or
 // subscribe to that (ACL: &weir:link:*) has a link without a probe: a path on which
 // publishes get lost is then not noticed. One who may not subscribe to a channel of an
 // engine's never gets it confirmed; it is asked for again each 10 s.

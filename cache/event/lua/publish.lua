@@ -12,8 +12,10 @@ local known = KEYS[2]
 if known then
   local request = redis.pcall('GET', known)
   if type(request) == 'table' then return request end -- an error: WRONGTYPE
-  if request == ARGV[3] then return 0 end
-  if request then return 1 end
+  if request then
+    if redis.call('PTTL', known) < 0 then redis.call('PEXPIRE', known, ARGV[4]) end -- somebody's PERSIST
+    return request == ARGV[3] and 0 or 1
+  end
   redis.call('SET', known, ARGV[3], 'PX', ARGV[4])
 end
 local now = redis.call('TIME')
