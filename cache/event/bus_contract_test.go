@@ -74,10 +74,10 @@ func testRoundTrip(t *testing.T, b *testkit.Backend, client redis.UniversalClien
 func testPatterns(t *testing.T, b *testkit.Backend, client redis.UniversalClient) {
 	bus := openBus(t, client, b.Prefix(t))
 	topics := make(map[string]*event.Topic[order])
-	for i, name := range []string{"order.a", "order.b", "order.ab", "order", "orders.a", "cart.a"} {
+	for _, name := range []string{"order.a", "order.b", "order.ab", "order", "orders.a", "cart.a"} {
 		topics[name] = topic(t, bus, name)
-		_ = i
 	}
+	round := 0
 	for pattern, want := range map[string][]string{
 		"order.*":     {"order.a", "order.ab", "order.b"},
 		"order.?":     {"order.a", "order.b"},
@@ -92,18 +92,21 @@ func testPatterns(t *testing.T, b *testkit.Backend, client redis.UniversalClient
 			t.Fatal(err)
 		}
 		s := hear(t, p)
+		round++
 		for name, to := range topics {
-			if err := to.Publish(t.Context(), order{Key: name}); err != nil {
+			if err := to.Publish(t.Context(), order{round, name}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		var got []string
-		for range want {
+		for len(got) < len(want) {
 			e, err := s.Next(t.Context())
 			if err != nil || e.Topic != e.Value.Key {
 				t.Fatalf("%s: got %+v, %v", pattern, e, err)
 			}
-			got = append(got, e.Topic)
+			if e.Value.N == round { // else a Cluster had the one before still under way
+				got = append(got, e.Topic)
+			}
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, want) {

@@ -119,7 +119,7 @@ func decode(codec Codec, data []byte, v any) (err error) {
 }
 
 // Ready is closed when Redis has first confirmed the subscription: what is published
-// from then on is heard.
+// from then on is heard. On a Cluster so may be what is under way at that moment.
 func (s *Subscription[T]) Ready() <-chan struct{} { return s.feed.link.Ready() }
 
 // Live reports whether the subscription is confirmed, and the link to Redis has given a
