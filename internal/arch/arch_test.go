@@ -28,16 +28,17 @@ var rooms = []struct {
 	{"internal/rdb", nil},
 	{"ratelimit", []string{"internal/rdb"}},
 	{"session", []string{"internal/rdb"}},
-	{"cache", []string{"internal/codec", "internal/rdb"}},
-	{"middleware", []string{"ratelimit", "session", "cache", "internal/rdb", "internal/respw", "internal/rfc9111"}},
+	{"cache/event", []string{"internal/codec", "internal/rdb"}},
+	{"cache", []string{"cache/event", "internal/codec", "internal/rdb"}},
+	{"middleware", []string{"ratelimit", "session", "cache/event", "cache", "internal/rdb", "internal/respw", "internal/rfc9111"}},
 	{"internal/testkit", nil},
-	{"examples", []string{"ratelimit", "session", "cache", "middleware"}},
+	{"examples", []string{"ratelimit", "session", "cache/event", "cache", "middleware"}},
 }
 
 // outside says which rooms' code may import a module. What is not listed may be
 // imported nowhere. Tests are free.
 var outside = map[string][]string{
-	"github.com/redis/go-redis/v9":     {"internal/rdb", "internal/testkit", "ratelimit", "session", "cache", "examples"},
+	"github.com/redis/go-redis/v9":     {"internal/rdb", "internal/testkit", "ratelimit", "session", "cache/event", "cache", "examples"},
 	"github.com/alexedwards/scs/v2":    {"session"},
 	"github.com/gomodule/redigo":       {"session"},
 	"github.com/go-chi/chi/v5":         {"middleware", "examples"},

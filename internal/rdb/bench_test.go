@@ -75,3 +75,15 @@ func BenchmarkKey(b *testing.B) {
 		rdb.Key("weir", "limit", rdb.Digest("10/1s", "203.0.113.7")[:22])
 	}
 }
+
+// What a near tier asks before each hit.
+func BenchmarkSubscription_Live(b *testing.B) {
+	conn := open(b, testkit.Mini(b).Client(b), relaxed)
+	s := conn.Subscribe("a", rdb.Listener{})
+	defer s.Close()
+	<-s.Ready()
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Live()
+	}
+}

@@ -86,11 +86,12 @@
 //     master, so it may take one EchoEvery for each to find that it is one of them.
 //
 // After that a new connection is made, first within 20 ms, then after pauses that
-// double to 1 s and are random by half. A handshake with a silent server ends by
+// double to 1 s until a connection lasts for 20 ms, and are random by half. A handshake with a silent server ends by
 // go-redis's own timeouts: who has switched those off has no bound for the link to
 // come back after a black hole.
 //
-// The probe's channel is weir:link: and a random text. A user who may not publish or
+// The probe is a command as others are: the client's hooks see one PUBLISH a second. Its
+// channel is weir:link: and a random text. A user who may not publish or
 // subscribe to that (ACL: &weir:link:*) has a link without a probe: a path on which
 // publishes get lost is then not noticed. One who may not subscribe to a channel of an
 // engine's never gets it confirmed; it is asked for again each 10 s.

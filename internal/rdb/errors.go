@@ -172,3 +172,11 @@ func isBroken(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
+
+// NotRun reports whether err, of an Exec of commands that are not replayable, proves
+// that none was carried out: no server was asked, none could be dialled, or it refused.
+func NotRun(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, errBreakerOpen) || errors.Is(err, errSilent) || errors.Is(err, redis.ErrClosed) ||
+		isReply(err) || errors.As(err, &op) && op.Op == "dial"
+}

@@ -38,7 +38,8 @@ const (
 	tickEvery = 100 * time.Millisecond
 
 	// The pause before a new connection is random, from half to all of a bound that
-	// doubles, so that a thousand processes do not return in one instant.
+	// doubles until a connection lasts longer than leastPause, so that a thousand
+	// processes do not return in one instant.
 	leastPause = 20 * time.Millisecond
 	mostPause  = time.Second
 
@@ -102,23 +103,24 @@ func (l *link) proven() bool {
 }
 
 func (l *link) run() {
-	for pause := leastPause; ; pause = min(2*pause, mostPause) {
+	pause := leastPause
+	for {
 		s := l.open()
-		begun := now()
 		stopped := l.serve(s)
 		s.end()
 		if stopped {
 			return
 		}
 		l.lose()
-		if now()-begun > int64(DeadAfter) && s.heard {
-			pause = leastPause // that was no failed attempt
+		if s.heard && now()-s.since > int64(leastPause) {
+			pause = leastPause // it worked
 		}
 		select {
 		case <-l.stop:
 			return
 		case <-time.After(pause/2 + rand.N(pause/2)):
 		}
+		pause = min(2*pause, mostPause)
 	}
 }
 

@@ -88,7 +88,15 @@ func live(t *testing.T, s *rdb.Subscription, want bool) {
 func TestLink_contract(t *testing.T) {
 	t.Parallel()
 	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
-		for kind, client := range clients(t, b) {
+		kinds := clients(t, b)
+		kinds["RESP2"] = b.Client(t, func(o *redis.UniversalOptions) { o.Protocol = 2 })
+		kinds["cached"] = b.Client(t, func(o *redis.UniversalOptions) {
+			if b.Name() == "server" { // what others refuse
+				o.ClientSideCacheConfig = new(redis.CacheConfig)
+			}
+		})
+		kinds["no timeouts"] = b.Client(t, func(o *redis.UniversalOptions) { o.ReadTimeout, o.WriteTimeout = -1, -1 })
+		for kind, client := range kinds {
 			t.Run(kind, func(t *testing.T) {
 				t.Parallel()
 				conn, p := open(t, client, relaxed), b.Prefix(t)
@@ -139,6 +147,30 @@ func TestLink_contract(t *testing.T) {
 				})
 			})
 		}
+	})
+}
+
+// A link on which nobody says anything is alive, and not lost, past the time after
+// which it would be given up. Red when an answer to PING is not understood.
+func TestLink_quiet(t *testing.T) {
+	t.Parallel()
+	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
+		t.Parallel()
+		e := new(ear)
+		var subs []*rdb.Subscription
+		for _, protocol := range []int{2, 3} {
+			conn := open(t, b.Client(t, func(o *redis.UniversalOptions) { o.Protocol = protocol }), relaxed)
+			s := conn.Subscribe(b.Prefix(t), e.listener())
+			defer s.Close()
+			subs = append(subs, s)
+		}
+		ready(t, subs...)
+		until := time.Now().Add(rdb.DeadAfter + 500*time.Millisecond)
+		testkit.Eventually(t, "the time", func() bool { return time.Now().After(until) })
+		for _, s := range subs {
+			live(t, s, true)
+		}
+		e.awaits(t)
 	})
 }
 
@@ -314,25 +346,81 @@ func TestLink_lostAndFound(t *testing.T) {
 	}
 }
 
-// Red when Live does not look at heardAt: it is false before the link is given up.
+// Red when Live does not look at heardAt: it is false a second before the link is
+// given up, and nobody is told of a gap if the server comes back in between.
 func TestLink_suspectedBeforeLost(t *testing.T) {
 	t.Parallel()
 	b := testkit.Server(t)
 	conn := open(t, b.Client(t), relaxed)
+	for range 5 { // a slow machine may miss the moment between
+		e := new(ear)
+		s := conn.Subscribe("a", e.listener())
+		ready(t, s)
+		live(t, s, true)
+		b.Pause()
+		live(t, s, false)
+		suspected := len(e.all()) == 0
+		b.Resume()
+		live(t, s, true)
+		s.Close()
+		if suspected && len(e.all()) == 0 {
+			return
+		}
+	}
+	t.Error("never suspected before it was lost")
+}
+
+// Who asks Live must not trust what Gap is about to take away. Red when confirm sets
+// live before it calls gap.
+func TestLink_notLiveBeforeGap(t *testing.T) {
+	t.Parallel()
+	b := testkit.Server(t)
+	conn := open(t, b.Client(t), relaxed)
+	seen := make(chan bool, 2)
+	var s *rdb.Subscription
+	note := func() { seen <- s.Live() }
+	s = conn.Subscribe("a", rdb.Listener{Lost: note, Gap: note})
+	defer s.Close()
+	ready(t, s)
+	if err := b.Client(t).ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if inLost, inGap := <-seen, <-seen; inLost || inGap {
+		t.Errorf("live in Lost: %v, in Gap: %v; want false", inLost, inGap)
+	}
+	live(t, s, true)
+}
+
+// A lost connection is replaced once, by the link. Red when ended has not ended: go-redis
+// then makes a connection of its own before it tells of the loss, and while it dials
+// nobody is told.
+func TestLink_noSilentReconnect(t *testing.T) {
+	t.Parallel()
+	b := testkit.Server(t)
+	where := new(atomic.Pointer[string])
+	where.Store(&b.Addrs()[0])
+	var dials atomic.Int64
+	client := b.Client(t, func(o *redis.UniversalOptions) {
+		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if ctx.Err() == nil {
+				dials.Add(1)
+			}
+			return dialer(where)(ctx, network, addr)
+		}
+	})
+	conn := open(t, client, relaxed)
 	e := new(ear)
 	s := conn.Subscribe("a", e.listener())
 	defer s.Close()
 	ready(t, s)
-	live(t, s, true)
-	b.Pause()
-	live(t, s, false)
-	if got := e.all(); len(got) > 0 {
-		t.Skipf("the machine is too slow to see the moment between: %q", got)
+	// By the time of the first echo the pool has its connection.
+	testkit.Eventually(t, "the probe's connection", func() bool { return dials.Load() == 2 })
+	if err := b.Client(t).ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
+		t.Fatal(err)
 	}
-	b.Resume()
-	live(t, s, true)
-	if got := e.all(); len(got) > 0 {
-		t.Skipf("the machine is too slow to come back in time: %q", got)
+	e.awaits(t, "lost", "gap")
+	if got := dials.Load(); got != 3 {
+		t.Errorf("got %d dials; want 3: one more than before", got)
 	}
 }
 
@@ -600,4 +688,50 @@ func TestLink_clusterNodeLost(t *testing.T) {
 		return
 	}
 	t.Fatal("the link is on no node")
+}
+
+// A Cluster's node that answers, and to which the others no longer pass on what is
+// published. Red when the probe goes by that node alone.
+func TestLink_clusterWedged(t *testing.T) {
+	t.Parallel()
+	b := testkit.Cluster3(t, "--cluster-require-full-coverage", "no")
+	client := b.Client(t)
+	conn := open(t, client, relaxed)
+	e := new(ear)
+	s := conn.Subscribe("a", e.listener())
+	defer s.Close()
+	ready(t, s)
+	live(t, s, true)
+	var others []*redis.Client
+	wedged := ""
+	for _, node := range b.Nodes() {
+		direct := redis.NewClient(&redis.Options{Addr: node.Addr()})
+		defer direct.Close()
+		if pubsubs(t, direct) == 0 {
+			others = append(others, direct)
+			continue
+		}
+		id, err := direct.Do(t.Context(), "cluster", "myid").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wedged = id
+	}
+	if wedged == "" || len(others) != 2 {
+		t.Fatalf("the link is not on one node: %d have none", len(others))
+	}
+	for _, o := range others {
+		if err := o.ClusterForget(t.Context(), wedged).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, "Lost", func() bool { return e.count("lost") >= 1 })
+	testkit.Eventually(t, "a link elsewhere", s.Live)
+	testkit.Eventually(t, "a message", func() bool {
+		publish(t, others[0], "a", "1")
+		return e.count("a=1") > 0
+	})
+	if lost, gaps := e.count("lost"), e.count("gap"); lost != gaps {
+		t.Errorf("got %d times lost, %d gaps; want one for each", lost, gaps)
+	}
 }

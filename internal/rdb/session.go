@@ -39,6 +39,7 @@ type session struct {
 	pending []*order // sent, and not yet answered, in their order
 	own     *topic   // the session's own channel, for the probe
 	heard   bool     // anything at all
+	since   int64    // then
 	alone   []*topic // refused together with others, to be asked for one by one
 	refused []*topic // refused by themselves, to be asked for again at askAt
 	askAt   int64
@@ -334,7 +335,7 @@ func (l *link) alive(s *session) {
 	if s.heard {
 		return
 	}
-	s.heard, s.pingedAt = true, at
+	s.heard, s.since, s.pingedAt = true, at, at
 	// A new link passes for proven, unless the one before it could not be.
 	if !l.distrust && !s.mute {
 		l.echoAt.Store(at)
