@@ -23,7 +23,11 @@ func keyOf(r *http.Request) string {
 // keyFor is the key of a resource of r's scheme and host. target is what was asked
 // for where path and query are not.
 func keyFor(r *http.Request, path, query, target string) string {
-	parts := [...]string{schemeOf(r), strings.ToLower(r.Host), path, query, target}
+	return keyFrom(schemeOf(r), r.Host, path, query, target)
+}
+
+func keyFrom(scheme, host, path, query, target string) string {
+	parts := [...]string{scheme, strings.ToLower(host), path, query, target}
 	var buf [256]byte
 	key := buf[:0]
 	for _, p := range parts {
