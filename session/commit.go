@@ -302,7 +302,7 @@ func (v *Visit) unlisted(ctx context.Context, with []*rdb.Cmd) error {
 // it if the session has moved. The error is ErrEnded if there is no session any more.
 func (v *Visit) meet(ctx context.Context, now found) (found, error) {
 	m, h := v.manager, v.record.get()
-	if now.kind == moved && isToken(h.real) {
+	for now.kind == moved && isToken(h.real) {
 		next := derive(h.real, now.nonce)
 		var err error
 		if now, _, err = m.find(ctx, next); err != nil {
