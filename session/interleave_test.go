@@ -57,7 +57,7 @@ func worldManagers(t *testing.T, b *testkit.Backend, current **world, options ..
 
 func TestInterleavings(t *testing.T) {
 	t.Parallel()
-	for kind, worlds := range map[string]int{"mini": 20, "server": 200, "cluster": 100, "cluster3": 100} {
+	for kind, worlds := range map[string]int{"mini": 20, "server": 200, "sentinel": 20, "cluster": 100, "cluster3": 100} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			var b *testkit.Backend
@@ -95,6 +95,7 @@ func TestInterleavings_time(t *testing.T) {
 			current = newWorld(t, seed+uint64(n), ms, b.Client(t), "p")
 			current.timed = true
 			current.run()
+			current = nil // or the client would hold its own engine, by the hook, for good
 		})
 		if t.Failed() {
 			return
