@@ -42,7 +42,7 @@ export SOAKS
 soak: ## run the campaigns whose long form is too long for CI (SOAKS); needs redis-server
 	@set -e; echo "$$SOAKS" | while read -r package tests; do \
 		echo "$$tests in $$package"; \
-		WEIR_SOAK=1 WEIR_REQUIRE_REDIS=1 $(GO) test -race -count=1 -timeout 60m -v -run "$$tests" "$$package"; \
+		WEIR_SOAK=1 WEIR_REQUIRE_REDIS=1 $(GO) test -race -count=1 -timeout 60m -v -run "$$tests" "$$package" </dev/null; \
 	done
 
 .PHONY: check
