@@ -238,6 +238,35 @@ func TestWithRenewal_logoutAfterGrace(t *testing.T) {
 	}
 }
 
+// A request follows its session over two renewals: budgets of more than 15 s make the
+// grace period longer than the shortest time between them. Red when Visit.meet follows
+// one only.
+func TestWithRenewal_twiceWithinGrace(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, testkit.Mini(t).Client(t), session.WithRenewal(time.Minute))
+	token := login(t, m, "alice")
+	writer, out := visit(m, token), visit(m, token)
+	m.Put(writer, "n", 1)
+	m.Get(out, "user")
+	for range 2 {
+		ageing(t, m, token)
+		token = renewed(t, m, token)
+	}
+	c, err := writer.Commit()
+	if err != nil || writer.Warning() != nil || c == nil || c.Value != token {
+		t.Errorf("a write: got %v, %v, warning %v; want the newest token", c, err, writer.Warning())
+	}
+	if got := m.GetInt(visit(m, token), "n"); got != 1 {
+		t.Errorf("n: got %d; want 1", got)
+	}
+	if err := m.Destroy(out); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.GetString(visit(m, token), "user"); got != "" {
+		t.Errorf("after the logout: got %q", got)
+	}
+}
+
 // Who walks the sessions and ends them is told of one that was renewed meanwhile: it
 // knows no tokens, and cannot follow. Red without Visit.hidden.
 func TestWithRenewal_iterateAndDestroy(t *testing.T) {
