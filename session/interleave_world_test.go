@@ -21,7 +21,7 @@ const (
 	worldIdle   = 30 * time.Minute
 	worldLife   = 3 * time.Hour
 	worldGrace  = 30 * time.Second
-	worldBudget = 5 * time.Second
+	worldBudget = 10 * time.Second
 )
 
 // soul is what the model knows of a session, whatever its token.

@@ -47,14 +47,15 @@ func (v *Visit) rotate(ctx context.Context, token string, data []byte, k kind, l
 	if err != nil && !(claimed && errors.Is(err, ErrUnavailable)) {
 		m.discard(afresh(ctx), m.name(next))
 	}
-	switch {
-	case err == errMoved: // another request has renewed it beside us
-		if b.bound() {
-			if err := m.rebind(ctx, v, b, v.record.get().name, life); err != nil {
-				return err
-			}
+	if err == errMoved { // another request has renewed it beside us
+		if err = nil; b.bound() {
+			err = m.rebind(ctx, v, b, v.record.get().name, life)
 		}
-		return v.update(ctx, data, life)
+		if err == nil {
+			return v.update(ctx, data, life)
+		}
+	}
+	switch {
 	case errors.Is(err, ErrEnded):
 		v.record.end()
 		v.warn(Lost, ErrEnded)
