@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/go-weir/weir/internal/testkit"
 	"github.com/go-weir/weir/session"
 )
@@ -15,7 +17,9 @@ func three(t *testing.T, b *testkit.Backend, options ...session.Option) [3]*sess
 	t.Helper()
 	var ms [3]*session.Manager
 	for i := range ms {
-		ms[i] = newManager(t, b.Client(t), options...)
+		// go-redis's own 3 s are not enough on a busy machine.
+		client := b.Client(t, func(o *redis.UniversalOptions) { o.ReadTimeout = 30 * time.Second })
+		ms[i] = newManager(t, client, options...)
 	}
 	return ms
 }
