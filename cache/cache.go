@@ -157,7 +157,7 @@ func (c *Cache[V]) nearby(ctx context.Context, key string) (v *V, ok bool) {
 	if c.store.near == nil {
 		return nil, false
 	}
-	held, ok := c.store.near.get(c.view, key)
+	held, ok := c.store.near.get(nearKey{view: c.view, key: key})
 	if !ok {
 		return nil, false
 	}

@@ -8,8 +8,8 @@ const (
 
 // RedisKey is where key's entry is.
 func (s *Store) RedisKey(key string) string {
-	p := s.resource(Resource{Key: key})
-	return p.resource()
+	p := s.resource(key)
+	return p.hash()
 }
 
 // Remembered is how many entries' names s remembers.

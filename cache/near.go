@@ -37,7 +37,11 @@ type near struct {
 	pulse  pulse
 }
 
-type nearKey struct{ view, key string }
+// nearKey names an item: by view and key, or by resource and variant.
+type nearKey struct {
+	view, key string
+	resource  bool
+}
 
 // item is one value. It is never changed.
 type item struct {
@@ -80,17 +84,17 @@ func newNear(s *Store, bytes int64) *near {
 }
 
 // get returns what the tier has; nil if it has that there is nothing.
-func (n *near) get(view, key string) (value any, ok bool) {
-	at := monotonic()
-	n.pulse.beat(n, at)
-	it, ok := n.items.GetIfPresent(nearKey{view, key})
-	if !ok || at >= it.until {
+func (n *near) get(at nearKey) (value any, ok bool) {
+	now := monotonic()
+	n.pulse.beat(n, now)
+	it, ok := n.items.GetIfPresent(at)
+	if !ok || now >= it.until {
 		return nil, false
 	}
 	if it.alone {
 		return it.value, it.gen == it.shard.gen.Load()
 	}
-	if at >= it.shard.proven.Load() || it.gen != it.shard.gen.Load() {
+	if now >= it.shard.proven.Load() || it.gen != it.shard.gen.Load() {
 		return nil, false
 	}
 	for _, t := range it.tags {
@@ -132,7 +136,7 @@ func (n *near) keepAlone(p *place, value any, begun int64) {
 	sh := n.shard(p.shard)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n.items.Set(nearKey{p.view, p.key}, &item{
+	n.items.Set(p.near(), &item{
 		value: value, shard: sh, gen: sh.gen.Load(), alone: true,
 		until: begun + int64(nearBound), size: weight(p, 0),
 	})
@@ -151,8 +155,8 @@ func (n *near) put(p *place, it *item, as state, tags []string) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if as.epoch != sh.epoch || as.n < sh.heard || as.n < sh.known {
-		if old, ok := n.items.GetEntryQuietly(nearKey{p.view, p.key}); ok && (old.Value.alone || old.Value.asOf < as.n) {
-			n.items.Invalidate(nearKey{p.view, p.key})
+		if old, ok := n.items.GetEntryQuietly(p.near()); ok && (old.Value.alone || old.Value.asOf < as.n) {
+			n.items.Invalidate(p.near())
 		}
 		return
 	}
@@ -160,7 +164,7 @@ func (n *near) put(p *place, it *item, as state, tags []string) {
 	for _, name := range tags {
 		it.tags = append(it.tags, sh.tag(name))
 	}
-	n.items.Set(nearKey{p.view, p.key}, it)
+	n.items.Set(p.near(), it)
 }
 
 // tag returns the shard's record of a tag, which lives as long as items with it do.
@@ -200,7 +204,7 @@ func (n *near) drop(p *place) {
 	sh := n.shard(p.shard)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n.items.Invalidate(nearKey{p.view, p.key})
+	n.items.Invalidate(p.near())
 }
 
 // dropped forgets p, which this process has removed.
@@ -285,7 +289,7 @@ func (n *near) hear(message string) {
 		sh.untag(resourceTag(name), number)
 	case "k":
 		view, key, _ := strings.Cut(name, ":")
-		at := nearKey{view, key}
+		at := nearKey{view: view, key: key}
 		if it, ok := n.items.GetEntryQuietly(at); ok && (it.Value.alone || it.Value.asOf < number) {
 			n.items.Invalidate(at)
 		}

@@ -51,14 +51,17 @@ type place struct {
 	view, key string
 	name      string // view:key
 	shard     *shard
+	resource  bool // it is a resource's: view is its key, key its variant
 }
+
+func (p *place) near() nearKey { return nearKey{p.view, p.key, p.resource} }
 
 func (s *Store) place(view, key string) (place, error) {
 	if err := checkKey(key); err != nil {
 		return place{}, err
 	}
 	name := view + ":" + key
-	return place{view, key, name, &s.shards[shardOf(name)]}, nil
+	return place{view: view, key: key, name: name, shard: &s.shards[shardOf(name)]}, nil
 }
 
 func (p *place) entry() string { return p.shard.base + ":e:" + p.name }

@@ -24,11 +24,12 @@ const passFor = 10 * time.Second
 type Resource struct {
 	// Key names it: only its digest reaches Redis.
 	Key string
-	// Name is the text by which [Store.DeleteResources] finds it, such as its URL; it
-	// may be empty. It is not stored, and must be the same at each Find.
-	Name string
+	// Name gives the text by which [Store.DeleteResources] finds it, such as its URL; nil
+	// if it has none. It is not stored, and must be the same at each Find. It is called
+	// when Redis is asked.
+	Name func() string
 	// Variant gives the caller's variant, where variants are told apart by names: ""
-	// when they are not.
+	// when they are not. Only its digest reaches Redis.
 	Variant func(names string) string
 	// Decode makes of what was kept what Found holds, for the near tier to keep it as
 	// well; nil leaves the bytes as they are. It gets what [Variant] had as Data.
@@ -76,8 +77,8 @@ type Found struct {
 	Busy bool
 
 	store    *Store
-	resource place
-	decode   func(string) (any, error)
+	asked    Resource
+	resource place // once Redis was asked
 	variant  string
 	state    state
 	sent     int64 // when Redis was asked, on the clock of monotonic
@@ -93,30 +94,30 @@ type Found struct {
 // keeps nothing. What somebody else put under the key is not found; ErrCorrupt is for
 // what does not decode: Found may have the claim then.
 func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
-	p := s.resource(r)
-	names := s.names.get(p.key)
-	if f, ok := s.findNear(&p, r.Variant(names)); ok {
+	names := s.names.get(r.Key)
+	variant := r.Variant(names)
+	if f, ok := s.findNear(&r, variant); ok {
 		return f, nil
 	}
-	f := Found{store: s, resource: p, decode: r.Decode}
+	f := Found{store: s, asked: r, variant: variant}
 	if r.Claim {
 		f.token = newToken()
 	}
+	f.locate()
 	for range 2 {
-		f.variant = r.Variant(names)
-		sent := monotonic()
-		cmd := findScript.On(f.keys(), f.variant, names, p.name, f.token, s.set.lease.Milliseconds())
+		f.sent = monotonic()
+		cmd := findScript.On(f.keys(), variantName(f.variant), names, f.resource.name, f.token, s.set.lease.Milliseconds())
 		if err := s.conn.Exec(ctx, cmd); err != nil {
 			return Found{}, wrap(ctx, "find", err)
 		}
-		a, by, err := parseFound(cmd.Slice(), sent)
+		a, by, err := parseFound(cmd.Slice(), f.sent)
 		if err != nil {
 			return Found{}, wrap(ctx, "find", err)
 		}
-		f.state, f.sent, f.Now, f.Others = a.state, sent, time.UnixMilli(a.now), by != ""
+		f.state, f.Now, f.Others = a.state, time.UnixMilli(a.now), by != ""
 		if a.verdict == renamed {
-			s.names.put(p.key, by)
-			names = by
+			s.names.put(r.Key, by)
+			names, f.variant = by, r.Variant(by)
 			continue
 		}
 		err = f.take(ctx, &a)
@@ -125,6 +126,26 @@ func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 	// The names changed between the two reads: somebody is storing right now.
 	f.token = ""
 	return f, nil
+}
+
+// locate finds out where the resource is.
+func (f *Found) locate() {
+	if f.resource.shard != nil {
+		return
+	}
+	digest := rdb.Digest(f.asked.Key)
+	f.resource = place{key: digest, name: resourceMark, shard: &f.store.shards[shardOf(digest)]}
+	if f.asked.Name != nil {
+		f.resource.name += f.asked.Name()
+	}
+}
+
+// variantName is how a variant stands in Redis.
+func variantName(variant string) string {
+	if variant == "" {
+		return ""
+	}
+	return rdb.Digest(variant)
 }
 
 // take takes in what find.lua says of the variant.
@@ -153,26 +174,24 @@ func (f *Found) take(ctx context.Context, a *answer) error {
 
 // value is what Decode makes of data.
 func (f *Found) value(data string) (any, error) {
-	if f.decode == nil {
+	if f.asked.Decode == nil {
 		return data, nil
 	}
-	return f.decode(data)
-}
-
-func (s *Store) resource(r Resource) place {
-	digest := rdb.Digest(r.Key)
-	return place{key: digest, name: resourceMark + r.Name, shard: &s.shards[shardOf(digest)]}
+	return f.asked.Decode(data)
 }
 
 // keys are those of find.lua and keep.lua.
 func (f *Found) keys() []string {
-	return []string{f.resource.resource(), f.leaseKey(), f.resource.shard.meta}
+	return []string{f.resource.hash(), f.leaseKey(), f.resource.shard.meta}
 }
 
-func (p *place) resource() string { return p.shard.base + ":r:" + p.key }
+// hash is the key of a resource.
+func (p *place) hash() string { return p.shard.base + ":r:" + p.key }
 
 // wakeName is what those wait for who wait for the variant.
-func (f *Found) wakeName() string { return resourceMark + f.resource.key + ":" + f.variant }
+func (f *Found) wakeName() string {
+	return resourceMark + f.resource.key + ":" + variantName(f.variant)
+}
 
 func (f *Found) leaseKey() string { return f.resource.shard.base + ":l:" + f.wakeName() }
 
@@ -198,7 +217,8 @@ func (f *Found) Keep(ctx context.Context, v Variant) (kept bool, err error) {
 		return false, err
 	}
 	f.end()
-	args := append(k.args(f.resource.name, f.token), v.Name, v.By, f.state.n, f.state.epoch, maxVariants, f.wakeName(), newToken(), passFor.Milliseconds())
+	f.locate()
+	args := append(k.args(f.resource.name, f.token), variantName(v.Name), v.By, f.state.n, f.state.epoch, maxVariants, f.wakeName(), newToken(), passFor.Milliseconds())
 	o, err := s.write(ctx, keepScript.On(f.keys(), args...))
 	f.token = "" // the claim has ended, or ends by itself
 	if err != nil {
@@ -207,7 +227,7 @@ func (f *Found) Keep(ctx context.Context, v Variant) (kept bool, err error) {
 	if !o.done {
 		return false, nil
 	}
-	s.names.put(f.resource.key, v.By)
+	s.names.put(f.asked.Key, v.By)
 	s.near.keepVariant(f, &v, &o, k)
 	return true, nil
 }
@@ -278,9 +298,16 @@ func (s *Store) ExpireResource(ctx context.Context, key string) error {
 	return s.purge(ctx, "expire resource", key, soft)
 }
 
+// resource is where the resource of a key is.
+func (s *Store) resource(key string) place {
+	f := Found{store: s, asked: Resource{Key: key}}
+	f.locate()
+	return f.resource
+}
+
 func (s *Store) purge(ctx context.Context, what, key string, softly int) error {
-	p := s.resource(Resource{Key: key})
-	o, err := s.write(ctx, purgeScript.On([]string{p.resource(), p.shard.meta}, newToken(), rememberTag, softly))
+	p := s.resource(key)
+	o, err := s.write(ctx, purgeScript.On([]string{p.hash(), p.shard.meta}, newToken(), rememberTag, softly))
 	if err != nil {
 		s.near.forget(p.shard)
 		return wrap(ctx, what, err)

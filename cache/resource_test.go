@@ -34,12 +34,14 @@ func newMakers(t *testing.T, b *testkit.Backend, n int, options ...cache.Option)
 	return makers
 }
 
+func named(name string) func() string { return func() string { return name } }
+
 func plain(string) string { return "" }
 
 // get returns the resource, made if need be; pass says that it cannot be kept.
 func (m maker) get(ctx context.Context, key string, pass bool, tags ...string) (string, error) {
 	for {
-		f, err := m.Find(ctx, cache.Resource{Key: key, Name: "https://" + key, Variant: plain, Claim: true})
+		f, err := m.Find(ctx, cache.Resource{Key: key, Name: named("https://" + key), Variant: plain, Claim: true})
 		if err != nil {
 			return "", err
 		}
@@ -143,7 +145,7 @@ func TestStore_invalidatesResources(t *testing.T) {
 				"prefix":   {func() error { return m.DeleteResources(ctx, "https://") }, func() error { return m.ExpireResources(ctx, "https://k") }},
 				"all":      {func() error { return m.Clear(ctx) }, func() error { return m.Expire(ctx) }},
 			} {
-				resource := cache.Resource{Key: "k", Name: "https://k", Variant: plain, Claim: true}
+				resource := cache.Resource{Key: "k", Name: named("https://k"), Variant: plain, Claim: true}
 				find := func(in maker, what string) cache.Found {
 					f, err := in.Find(ctx, resource)
 					if err != nil {
