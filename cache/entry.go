@@ -19,8 +19,8 @@ const (
 
 // entry is what stands under a key: see lua/data.lua for its form.
 type entry struct {
-	born   string
-	stored int64 // ms of Redis TIME, as fresh
+	put    string // it tells this entry from those before and after
+	stored int64  // ms of Redis TIME, as fresh
 	fresh  int64
 	absent bool
 	packed bool
@@ -36,7 +36,7 @@ func parseEntry(text string) (e entry, err error) {
 	if !found || len(fields) != 9 || fields[0] != "w1" {
 		return entry{}, errForm
 	}
-	e.born, e.data = fields[1], data
+	e.put, e.data = fields[2], data
 	var err1, err2 error
 	e.stored, err1 = strconv.ParseInt(fields[4], 10, 64)
 	e.fresh, err2 = strconv.ParseInt(fields[5], 10, 64)

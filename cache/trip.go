@@ -99,7 +99,7 @@ func (set *settings) earliness() string {
 }
 
 // askCmd plans to read p, and with a token to take its lease if need be. damaged is
-// the born of an entry that does not decode.
+// the put of an entry that does not decode.
 func askCmd(p *place, set *settings, token, damaged string) *rdb.Cmd {
 	if token == "" {
 		return askScript.On(p.keys(), p.name, "", 0, "0", "")
@@ -211,7 +211,8 @@ func (set *settings) keeping(data []byte, absent bool, n *notes, cost time.Durat
 		if len(n.tags) > 0 {
 			k.tags = append(append([]string(nil), k.tags...), n.tags...)
 			if err := checkTags(k.tags); err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+				n.err = fmt.Errorf("%w: %w", ErrConfig, err)
+				return nil, n.err
 			}
 		}
 	}

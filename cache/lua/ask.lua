@@ -5,7 +5,7 @@
 -- ARGV[2]  token of the lease; '' to read only
 -- ARGV[3]  how long the lease lasts, in ms
 -- ARGV[4]  refresh early what is fresh for less than this many times its cost; 0: never
--- ARGV[5]  born of an entry that does not decode, which is taken for none; or ''
+-- ARGV[5]  put of an entry that does not decode, which is taken for none; or ''
 --
 -- Returns { verdict, now, n, epoch, entry or nil, ms until the lease ends }, where the
 -- entry is there if it may be served, be it stale. Verdicts: 0 nothing fresh, 1 fresh,
@@ -16,7 +16,7 @@ local at = now()
 local s = look()
 local v = text(KEYS[1])
 local h = head(v)
-if h and (covered(s, name, h.epoch, h.born, h.put, h.tags) or digits(h.born) == ARGV[5]) then h = nil end
+if h and (covered(s, name, h.epoch, h.born, h.put, h.tags) or h.id == ARGV[5]) then h = nil end
 if not h then v = nil end
 
 local function reply(verdict, left)

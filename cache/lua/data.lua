@@ -81,9 +81,10 @@ local function wake(name) redis.call('PUBLISH', ROOT .. ':wake:' .. name, '') en
 local function head(v)
   if not v then return nil end
   local born, put, epoch, stored, fresh, cost, tags = string.match(v, '^w1 (%d+) (%d+) (%S+) (%d+) (%d+) (%d+) %S+ (%S*)\n')
+  local id = put
   born, put, stored, fresh, cost = whole(born), whole(put), whole(stored), whole(fresh), whole(cost)
   if not (born and put and stored and fresh and cost) then return nil end
-  return { born = born, put = put, epoch = epoch, fresh = fresh, cost = cost, tags = tags }
+  return { id = id, born = born, put = put, epoch = epoch, fresh = fresh, cost = cost, tags = tags }
 end
 
 local function tagged(tag) return string.sub(META, 1, -2) .. 't:' .. tag end
