@@ -377,8 +377,6 @@ func testScriptsForgotten(r rig) {
 	}
 }
 
-var errSource = errors.New("the source is down")
-
 func noError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
