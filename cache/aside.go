@@ -102,6 +102,13 @@ func (s *Store) load(ctx context.Context, r *request) (any, error) {
 					s.yield(ctx, r, token, 0, nil)
 				}
 				continue
+			case a.verdict == cooling && r.set.stale > 0:
+				v, err := s.serveStale(ctx, r, &a, nil)
+				if errors.Is(err, ErrCorrupt) {
+					damaged = a.entry.put
+					continue
+				}
+				return v, err
 			default:
 				s.tell(ctx, Miss, &r.place, nil)
 				f, ticket = s.depart(ctx, r, a.verdict, token, damaged)
@@ -283,6 +290,13 @@ func (s *Store) wait(f *flight, r *request, damaged string) {
 			v, err := s.take(f.ctx, r, &a)
 			if err != nil && !errors.Is(err, ErrNotFound) {
 				before = 0 // whoever is on board asks anew, and has it replaced
+			}
+			s.finish(f, result{v, err, before})
+			return
+		case a.verdict == cooling && r.set.stale > 0:
+			v, err := s.serveStale(f.ctx, r, &a, nil)
+			if errors.Is(err, ErrCorrupt) {
+				before = 0
 			}
 			s.finish(f, result{v, err, before})
 			return

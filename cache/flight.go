@@ -209,15 +209,22 @@ func (s *Store) standIn(ctx context.Context, r *request, why error) (value any, 
 	if err != nil || !a.found {
 		return nil, nil, false
 	}
-	value, err = r.decode(&a.entry)
+	value, err = s.serveStale(ctx, r, &a, why)
+	return value, err, !errors.Is(err, ErrCorrupt)
+}
+
+// serveStale is the value of an entry, be it stale; the error is ErrNotFound, or of kind
+// ErrCorrupt.
+func (s *Store) serveStale(ctx context.Context, r *request, a *answer, why error) (any, error) {
+	v, err := r.decode(&a.entry)
 	if err != nil {
-		return nil, nil, false
+		return nil, err
 	}
 	s.tell(ctx, StaleServed, &r.place, why)
-	if value == nil {
-		return nil, ErrNotFound, true
+	if v == nil {
+		return nil, ErrNotFound
 	}
-	return value, nil, true
+	return v, nil
 }
 
 // call runs a load in a goroutine of its own: until it returns, panics, ends its

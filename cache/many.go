@@ -66,6 +66,13 @@ func (c *Cache[V]) batched(ctx context.Context, r *request, a *answer, token str
 	if a.verdict == refresh {
 		c.store.yield(ctx, r, token, 0, nil)
 	}
+	if a.verdict == cooling && r.set.stale > 0 {
+		v, err := c.store.serveStale(ctx, r, a, nil)
+		if err != nil {
+			return nil, err
+		}
+		return v.(*V), nil
+	}
 	if a.verdict != fresh && a.verdict != refresh {
 		c.store.tell(ctx, Miss, &r.place, nil)
 		return nil, nil

@@ -118,7 +118,7 @@ func WithNegativeTTL(ttl time.Duration) Option {
 // WithStale keeps an entry for grace beyond its lifetime, to stand in where a load
 // fails, or takes longer than soft; the load then goes on, and what it brings is
 // stored. A soft of 0 waits for the load. After a failure nobody loads again for up to
-// 1 s. The default is not to serve what is stale. It may be given to New, For and a
+// 1 s, in which the stale value is served at once. The default is not to serve what is stale. It may be given to New, For and a
 // call that stores, which decides on grace, or Load, which decides on soft.
 func WithStale(grace, soft time.Duration) Option {
 	return func(c *config) {

@@ -67,6 +67,7 @@ const (
 	theirs  // to wait for
 	refresh // fresh, and yours to load again
 	writing // to load without storing
+	cooling // a load has failed lately, and a stale value stands in
 )
 
 // answer is the reply of ask.lua.
@@ -127,7 +128,7 @@ func parseAnswer(reply []any, sent int64) (a answer, err error) {
 	n, ok3 := reply[2].(int64)
 	epoch, ok4 := reply[3].(string)
 	left, ok5 := reply[5].(int64)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || v < 0 || verdict(v) > writing {
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || v < 0 || verdict(v) > cooling {
 		return a, errReply
 	}
 	a.verdict, a.now, a.state, a.left = verdict(v), now, state{epoch, uint64(n)}, time.Duration(left)*time.Millisecond

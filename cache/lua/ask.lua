@@ -10,7 +10,7 @@
 -- Returns { verdict, now, n, epoch, entry or nil, ms until the lease ends }, where the
 -- entry is there if it may be served, be it stale. Verdicts: 0 nothing fresh, 1 fresh,
 -- 2 load it, 3 somebody else is loading, 4 fresh and yours to refresh, 5 somebody is
--- writing through: load, do not store.
+-- writing through: load, do not store; 6 a load has failed lately: serve what is stale.
 local name, token = ARGV[1], ARGV[2]
 local at = now()
 local s = look()
@@ -32,6 +32,10 @@ if token == '' then return reply(0) end
 
 s = s or open(token)
 local l = leased(KEYS[2])
+if l and l.failed then
+  if v then return reply(6, redis.call('PTTL', KEYS[2])) end
+  l = nil
+end
 if not l then
   redis.call('SET', KEYS[2], 'L ' .. token .. ' ' .. digits(s.n) .. ' ' .. s.e .. ' 0', 'PX', ARGV[3])
   return reply(2)

@@ -14,7 +14,7 @@
 -- A tag: "last since", the number of its last invalidation, and that from which on none
 -- has been forgotten.
 --
--- A lease: "L token born epoch waited" of a load, or "W contended born epoch token…" of
+-- A lease: "L token born epoch waited" of a load, with the token "-" once it has failed, or "W contended born epoch token…" of
 -- writers through the cache.
 local META = KEYS[#KEYS]
 local ROOT = string.match(META, '^(.-):{')
@@ -127,7 +127,7 @@ local function leased(key)
   local v = text(key)
   if not v then return nil end
   local token, born, epoch, waited = string.match(v, '^L (%S+) (%d+) (%S+) (%d)$')
-  if whole(born) then return { token = token, born = whole(born), epoch = epoch, waited = waited == '1' } end
+  if whole(born) then return { token = token, born = whole(born), epoch = epoch, waited = waited == '1', failed = token == '-' } end
   local contended, tokens
   contended, born, epoch, tokens = string.match(v, '^W (%d) (%d+) (%S+) (.*)$')
   if whole(born) then return { writers = tokens, contended = contended == '1', born = whole(born), epoch = epoch } end

@@ -8,7 +8,7 @@
 local l = leased(KEYS[1])
 if not l or l.token ~= ARGV[2] then return 0 end
 if tonumber(ARGV[3]) > 0 then
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  redis.call('SET', KEYS[1], 'L - ' .. digits(l.born) .. ' ' .. l.epoch .. ' 0', 'PX', ARGV[3])
 else
   redis.call('UNLINK', KEYS[1])
 end
