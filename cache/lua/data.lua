@@ -14,8 +14,8 @@
 -- A tag: "last since", the number of its last invalidation, and that from which on none
 -- has been forgotten.
 --
--- A lease: "L token born epoch waited" of a load, with the token "-" once it has failed, or "W contended born epoch token…" of
--- writers through the cache.
+-- A lease: "L token born epoch waited" of a load, with the token "-" once it has failed, or "W contended born epoch token:end…" of
+-- writers through the cache, each with its end in ms of Redis TIME.
 local META = KEYS[#KEYS]
 local ROOT = string.match(META, '^(.-):{')
 local LIFE = 34560000000 -- 400 days
@@ -130,8 +130,30 @@ local function leased(key)
   if whole(born) then return { token = token, born = whole(born), epoch = epoch, waited = waited == '1', failed = token == '-' } end
   local contended, tokens
   contended, born, epoch, tokens = string.match(v, '^W (%d) (%d+) (%S+) (.*)$')
-  if whole(born) then return { writers = tokens, contended = contended == '1', born = whole(born), epoch = epoch } end
-  return nil
+  if not whole(born) then return nil end
+  local at, writers = now(), {}
+  for token, ends in string.gmatch(tokens, '(%S+):(%d+)') do
+    -- The others have died, or lost their lease: they hold nobody up.
+    if (whole(ends) or 0) > at then writers[#writers + 1] = { token = token, ends = whole(ends) } end
+  end
+  if #writers == 0 then return nil end
+  return { writers = writers, contended = contended == '1', born = whole(born), epoch = epoch }
+end
+
+-- Writes a lease of writers, which ends with the last of them.
+local function hold(key, l)
+  local list, last = '', 0
+  for _, w in ipairs(l.writers) do
+    list, last = list .. ' ' .. w.token .. ':' .. digits(w.ends), math.max(last, w.ends)
+  end
+  redis.call('SET', key, 'W ' .. (l.contended and 1 or 0) .. ' ' .. digits(l.born) .. ' ' .. l.epoch .. list,
+    'PX', digits(math.max(last - now(), 1)))
+end
+
+local function writer(l, token)
+  for _, w in ipairs(l and l.writers or {}) do
+    if w.token == token then return w end
+  end
 end
 
 -- An invalidation ends a load, and spoils what a writer is about to store.
@@ -139,7 +161,8 @@ local function spoil(key, name)
   local l = leased(key)
   if not l then return end
   if l.writers then
-    redis.call('SET', key, 'W 1 ' .. digits(l.born) .. ' ' .. l.epoch .. ' ' .. l.writers, 'KEEPTTL')
+    l.contended = true
+    hold(key, l)
   else
     redis.call('UNLINK', key)
     if l.waited then wake(name) end
