@@ -34,8 +34,10 @@ func (s *Store) DeleteTags(ctx context.Context, tags ...string) error {
 	if len(tags) == 0 {
 		return nil
 	}
-	if err := checkTags(tags); err != nil {
-		return fmt.Errorf("cache: delete tags: %w: %w", ErrConfig, err)
+	for _, tag := range tags {
+		if err := checkTag(tag); err != nil {
+			return fmt.Errorf("cache: delete tags: %w: %w", ErrConfig, err)
+		}
 	}
 	args := []any{newToken(), rememberTag}
 	names := make([]string, len(tags))

@@ -295,9 +295,16 @@ func checkTags(tags []string) error {
 		return fmt.Errorf("%d tags: an entry has at most %d", len(tags), maxTags)
 	}
 	for _, tag := range tags {
-		if tag == "" || len(tag) > maxTagBytes {
-			return fmt.Errorf("tag %.40q: must have 1 to %d bytes", tag, maxTagBytes)
+		if err := checkTag(tag); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func checkTag(tag string) error {
+	if tag == "" || len(tag) > maxTagBytes {
+		return fmt.Errorf("tag %.40q: must have 1 to %d bytes", tag, maxTagBytes)
 	}
 	return nil
 }
