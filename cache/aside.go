@@ -128,7 +128,7 @@ func (s *Store) take(ctx context.Context, r *request, a *answer) (any, error) {
 		return nil, err
 	}
 	s.tell(ctx, Hit, &r.place, nil)
-	s.near.keepRead(&r.place, v, a)
+	s.near.keepRead(&r.place, v, a, r.set)
 	if v == nil {
 		return nil, ErrNotFound
 	}
@@ -245,14 +245,16 @@ func (s *Store) loadAlone(f *flight, r *request, silent bool) {
 		res.value, res.err = nil, fmt.Errorf("cache: load: %w", err)
 	}
 	if silent && monotonic()-begun < int64(aloneFor) {
-		// Nobody can have invalidated it through this process, and what others did is
-		// within the bound.
+		// Who has invalidated it through this process boards no more, and what others did
+		// is within the bound.
 		res.until = everybody
-		if res.err == nil {
-			s.near.keepAlone(&r.place, res.value, begun)
-		}
 	}
-	s.finish(f, res)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if res.until == everybody && res.err == nil && s.flights[f.name] == f {
+		s.near.keepAlone(&r.place, res.value, begun)
+	}
+	s.land(f, res)
 }
 
 // wait is for another process's load, to be woken when it ends.

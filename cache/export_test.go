@@ -59,3 +59,16 @@ func (s *Store) Waiters(view, key string) int {
 func (s *Store) Proven(view, key string) time.Duration {
 	return time.Duration(s.near.shards[s.at(view, key).shard.index].proven.Load() - monotonic())
 }
+
+// NearBytes is what the near tier holds.
+func (s *Store) NearBytes() uint64 { return s.near.items.WeightedSize() }
+
+// Comparing reports whether the near tier's pulse runs, or is about to end.
+func (s *Store) Comparing() bool {
+	s.near.pulse.mu.Lock()
+	defer s.near.pulse.mu.Unlock()
+	return s.near.pulse.stop != nil && !s.near.pulse.closed
+}
+
+// Unused has the near tier look as if nobody had read it for long.
+func (s *Store) Unused() { s.near.pulse.used.Store(monotonic() - int64(2*pulseIdle)) }

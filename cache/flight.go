@@ -130,6 +130,18 @@ func (s *Store) land(f *flight, r result) {
 	close(f.done)
 }
 
+// wrote keeps callers from boarding what is under way for p, which this process has
+// just changed; for all that is if p is nil.
+func (s *Store) wrote(p *place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p == nil {
+		clear(s.flights)
+		return
+	}
+	delete(s.flights, p.name)
+}
+
 // ground keeps callers from boarding f.
 func (s *Store) ground(f *flight) {
 	if s.flights[f.name] == f {

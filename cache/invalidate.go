@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-weir/weir/internal/rdb"
@@ -93,6 +94,9 @@ func (s *Store) everywhere(ctx context.Context, what string, plan func(*shard) *
 	}
 	sent := monotonic()
 	err := s.conn.Exec(ctx, cmds...)
+	if slices.ContainsFunc(cmds, func(cmd *rdb.Cmd) bool { return cmd.Err() == nil }) {
+		s.wrote(nil)
+	}
 	for i, cmd := range cmds {
 		sh := &s.shards[i]
 		if cmd.Err() != nil {
