@@ -15,21 +15,18 @@ elseif ARGV[2] == 'barrier' then
   redis.call('HSET', META, 'b', s.n)
 else
   local prefix = ARGV[3]
-  local kept, at = {}, 1
-  while s.p and at <= #s.p do
-    local number, length, from = string.match(s.p, '^(%d+) (%d+):()', at)
-    at = from + length
-    local other = string.sub(s.p, from, at - 1)
-    if string.sub(other, 1, #prefix) ~= prefix then kept[#kept + 1] = { number, other } end
+  local kept = {}
+  for _, k in ipairs(s.p) do
+    if string.sub(k.prefix, 1, #prefix) ~= prefix then kept[#kept + 1] = k end
   end
-  kept[#kept + 1] = { digits(s.n), prefix }
+  kept[#kept + 1] = { n = s.n, prefix = prefix }
   if #kept > tonumber(ARGV[4]) then
     -- What the oldest covers is covered by the floor from now on, and more besides.
-    redis.call('HSET', META, 'f', math.max(s.f, tonumber(kept[1][1])))
+    redis.call('HSET', META, 'f', digits(math.max(s.f, kept[1].n)))
     table.remove(kept, 1)
   end
   local list = ''
-  for _, k in ipairs(kept) do list = list .. k[1] .. ' ' .. #k[2] .. ':' .. k[2] end
+  for _, k in ipairs(kept) do list = list .. digits(k.n) .. ' ' .. #k.prefix .. ':' .. k.prefix end
   redis.call('HSET', META, 'p', list)
 end
 return { 1, s.n, s.e }
