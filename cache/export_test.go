@@ -1,9 +1,13 @@
 package cache
 
+import "time"
+
 const (
 	MaxVariants   = maxVariants
 	MaxRemembered = maxRemembered
 	MaxNames      = maxNames
+	MaxPrefixes   = maxPrefixes
+	NearBound     = nearBound
 )
 
 // RedisKey is where key's entry is.
@@ -27,3 +31,47 @@ func ParseFound(reply []any) error {
 	_, _, err := parseFound(reply, 0)
 	return err
 }
+
+func (s *Store) at(view, key string) *place {
+	p, err := s.place(view, key)
+	if err != nil {
+		panic(err)
+	}
+	return &p
+}
+
+// EntryKey, LeaseKey, MetaKey and TagKey are where Redis has what belongs to key.
+func (s *Store) EntryKey(view, key string) string { return s.at(view, key).entry() }
+func (s *Store) LeaseKey(view, key string) string { return s.at(view, key).lease() }
+func (s *Store) MetaKey(view, key string) string  { return s.at(view, key).shard.meta }
+func (s *Store) TagKey(view, key, tag string) string {
+	return s.at(view, key).shard.base + ":t:" + tagName(tag)
+}
+
+// Waiters is how many callers wait for the flight of key, -1 if there is none.
+func (s *Store) Waiters(view, key string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.flights[s.at(view, key).name]; f != nil {
+		return f.waiters
+	}
+	return -1
+}
+
+// Proven is for how long key's shard is proven yet.
+func (s *Store) Proven(view, key string) time.Duration {
+	return time.Duration(s.near.shards[s.at(view, key).shard.index].proven.Load() - monotonic())
+}
+
+// NearBytes is what the near tier holds.
+func (s *Store) NearBytes() uint64 { return s.near.items.WeightedSize() }
+
+// Comparing reports whether the near tier's pulse runs, or is about to end.
+func (s *Store) Comparing() bool {
+	s.near.pulse.mu.Lock()
+	defer s.near.pulse.mu.Unlock()
+	return s.near.pulse.stop != nil && !s.near.pulse.closed
+}
+
+// Unused has the near tier look as if nobody had read it for long.
+func (s *Store) Unused() { s.near.pulse.used.Store(monotonic() - int64(2*pulseIdle)) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-weir/weir/internal/rdb"
@@ -51,8 +52,10 @@ func (s *Store) untag(ctx context.Context, what string, softly int, tags []strin
 	if len(tags) == 0 {
 		return nil
 	}
-	if err := checkTags(tags); err != nil {
-		return fmt.Errorf("cache: %s: %w: %w", what, ErrConfig, err)
+	for _, tag := range tags {
+		if err := checkTag(tag); err != nil {
+			return fmt.Errorf("cache: %s: %w: %w", what, ErrConfig, err)
+		}
 	}
 	args := []any{newToken(), rememberTag, softly}
 	names := make([]string, len(tags))
@@ -111,6 +114,9 @@ func (s *Store) everywhere(ctx context.Context, what string, plan func(*shard) *
 	}
 	sent := monotonic()
 	err := s.conn.Exec(ctx, cmds...)
+	if slices.ContainsFunc(cmds, func(cmd *rdb.Cmd) bool { return cmd.Err() == nil }) {
+		s.wrote(nil)
+	}
 	for i, cmd := range cmds {
 		sh := &s.shards[i]
 		if cmd.Err() != nil {

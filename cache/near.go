@@ -58,12 +58,13 @@ type item struct {
 // nearShard is what the tier knows of a shard.
 type nearShard struct {
 	gen    atomic.Uint64 // items of an older one are gone
+	solo   atomic.Uint64 // so are those that were loaded without Redis
 	proven atomic.Int64  // on the clock of monotonic
 
 	mu    sync.Mutex
 	epoch string
 	heard uint64 // all writes up to this one were heard of, or all items are younger
-	known uint64 // this process's own writes are, too
+	own   state  // this process's own last write
 	owed  owed
 	tags  map[string]weak.Pointer[nearTag]
 }
@@ -92,7 +93,7 @@ func (n *near) get(at nearKey) (value any, ok bool) {
 		return nil, false
 	}
 	if it.alone {
-		return it.value, it.gen == it.shard.gen.Load()
+		return it.value, it.gen == it.shard.generation()
 	}
 	if now >= it.shard.proven.Load() || it.gen != it.shard.gen.Load() {
 		return nil, false
@@ -106,11 +107,12 @@ func (n *near) get(at nearKey) (value any, ok bool) {
 }
 
 // keepRead holds what was read from Redis.
-func (n *near) keepRead(p *place, value any, a *answer) {
+func (n *near) keepRead(p *place, value any, a *answer, set *settings) {
 	if n == nil {
 		return
 	}
-	n.put(p, &item{value: value, until: a.sent + (a.entry.fresh-a.now)*int64(time.Millisecond), size: weight(p, a.size)}, a.state, a.entry.tags)
+	left := (a.entry.fresh-a.now)*int64(time.Millisecond) - int64(set.drawn(a.entry.cost))
+	n.put(p, &item{value: value, until: a.sent + left, size: weight(p, a.size)}, a.state, a.entry.tags)
 }
 
 // keepStored holds what this process has just stored.
@@ -122,9 +124,8 @@ func (n *near) keepStored(p *place, value any, o *outcome, k *keeping) {
 	for i, t := range k.tags {
 		tags[i] = tagName(t)
 	}
-	sh := n.shard(p.shard)
-	sh.knows(o.state)
-	n.put(p, &item{value: value, until: o.sent + int64(k.ttl), size: weight(p, len(k.data))}, o.state, tags)
+	n.knows(n.shard(p.shard), o.state)
+	n.put(p, &item{value: value, until: o.sent + int64(k.ttl-k.early), size: weight(p, len(k.data))}, o.state, tags)
 }
 
 // keepAlone holds what was loaded while Redis was silent, for as long as the bound
@@ -137,10 +138,13 @@ func (n *near) keepAlone(p *place, value any, begun int64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	n.items.Set(p.near(), &item{
-		value: value, shard: sh, gen: sh.gen.Load(), alone: true,
+		value: value, shard: sh, gen: sh.generation(), alone: true,
 		until: begun + int64(nearBound), size: weight(p, 0),
 	})
 }
+
+// generation is that of items that were loaded without Redis, whose tags nobody knows.
+func (sh *nearShard) generation() uint64 { return sh.gen.Load() + sh.solo.Load() }
 
 func weight(p *place, bytes int) uint32 {
 	return uint32(nearOverhead + 2*len(p.name) + bytes)
@@ -154,8 +158,8 @@ func (n *near) put(p *place, it *item, as state, tags []string) {
 	sh := n.shard(p.shard)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if as.epoch != sh.epoch || as.n < sh.heard || as.n < sh.known {
-		if old, ok := n.items.GetEntryQuietly(p.near()); ok && (old.Value.alone || old.Value.asOf < as.n) {
+	if as.epoch != sh.epoch || as.n < sh.heard || as.epoch == sh.own.epoch && as.n < sh.own.n {
+		if old, ok := n.items.GetEntryQuietly(p.near()); ok && (old.Value.alone || as.epoch != sh.epoch || old.Value.asOf < as.n) {
 			n.items.Invalidate(p.near())
 		}
 		return
@@ -187,12 +191,19 @@ func (sh *nearShard) tag(name string) *nearTag {
 }
 
 // knows takes note of a write of this process's own, which it sees at once, however
-// late it hears of it. Until then no older read gets in.
-func (sh *nearShard) knows(as state) {
+// late it hears of it. Until then no older read gets in; nor any at all, until the next
+// comparison, if Redis has forgotten what the shard's items are good as of.
+func (n *near) knows(sh *nearShard, as state) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if as.epoch == sh.epoch && as.n > sh.known {
-		sh.known = as.n
+	if as.epoch == sh.own.epoch {
+		sh.own.n = max(sh.own.n, as.n)
+		return
+	}
+	sh.own = as
+	if sh.epoch != "" && sh.epoch != as.epoch {
+		sh.begin("", 0)
+		n.tellCleared()
 	}
 }
 
@@ -212,7 +223,7 @@ func (n *near) dropped(p *place, o *outcome) {
 	if n == nil {
 		return
 	}
-	n.shard(p.shard).knows(o.state)
+	n.knows(n.shard(p.shard), o.state)
 	n.drop(p)
 }
 
@@ -222,9 +233,10 @@ func (n *near) untagged(s *shard, tags []string, o *outcome) {
 		return
 	}
 	sh := n.shard(s)
-	sh.knows(o.state)
+	n.knows(sh, o.state)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	sh.solo.Add(1)
 	for _, name := range tags {
 		sh.untag(name, o.state.n)
 	}
@@ -241,7 +253,7 @@ func (n *near) cleared(s *shard, o *outcome) {
 	if n == nil {
 		return
 	}
-	n.shard(s).knows(o.state)
+	n.knows(n.shard(s), o.state)
 	n.forget(s)
 }
 
@@ -294,6 +306,7 @@ func (n *near) hear(message string) {
 			n.items.Invalidate(at)
 		}
 	case "t":
+		sh.solo.Add(1)
 		sh.untag(name, number)
 	default:
 		sh.gen.Add(1)
@@ -305,8 +318,10 @@ func (n *near) hear(message string) {
 func (sh *nearShard) begin(epoch string, number uint64) {
 	sh.gen.Add(1)
 	if epoch != sh.epoch {
-		sh.epoch, sh.known = epoch, 0
-		sh.owed = owed{}
+		sh.epoch, sh.owed = epoch, owed{}
+	}
+	if epoch != "" && epoch != sh.own.epoch {
+		sh.own = state{}
 	}
 	sh.heard = number
 }

@@ -46,7 +46,7 @@ func (n *near) keepVariant(f *Found, v *Variant, o *outcome, k *keeping) {
 	if n == nil {
 		return
 	}
-	n.shard(f.resource.shard).knows(o.state)
+	n.knows(n.shard(f.resource.shard), o.state)
 	value, err := f.value(string(v.Data))
 	if err != nil || v.Fresh == 0 {
 		return

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -43,10 +44,10 @@ func Tag(ctx context.Context, tags ...string) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := checkTags(tags); err != nil && n.err == nil {
+	n.tags = append(n.tags, tags...)
+	if err := checkTags(n.tags); err != nil && n.err == nil {
 		n.err = fmt.Errorf("%w: cache.Tag: %w", ErrConfig, err)
 	}
-	n.tags = append(n.tags, tags...)
 }
 
 // Expire sets the lifetime of what is being loaded under ctx, in place of [WithTTL], or
@@ -64,6 +65,13 @@ func Expire(ctx context.Context, ttl time.Duration) {
 		n.err = fmt.Errorf("%w: cache.Expire(%v): must be from %v to %v", ErrConfig, ttl, minTTL, maxTTL)
 	}
 	n.ttl = ttl
+}
+
+// with is tags, and those of Tag.
+func (n *notes) with(tags []string) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append(slices.Clip(tags), n.tags...)
 }
 
 // lifetime is what Expire said, else 0.

@@ -9,10 +9,11 @@ import (
 )
 
 // shardNames are the hash tags of the shards: each lies in the middle of a sixteenth of
-// a Cluster's slots. All instances must agree on them and on [shardOf].
+// a Cluster's slots. All instances must agree on them and on [shardOf]. They are of
+// one length: see [Store.pattern].
 var shardNames = [...]string{
 	"04s", "15s", "26s", "37s", "40s", "51s", "62s", "73s",
-	"8u", "92r", "aoo", "b1h", "c00", "d7h", "eko", "fy5",
+	"83r", "92r", "aoo", "b1h", "c00", "d7h", "eko", "fy5",
 }
 
 const shards = len(shardNames)
@@ -75,7 +76,8 @@ func (p *place) keys() []string { return []string{p.entry(), p.lease(), p.shard.
 
 // pattern matches the entries of a view, on whatever shard, whose key matches pattern.
 func (s *Store) pattern(view, pattern string) string {
-	return s.root() + ":{*}:e:" + view + ":" + pattern
+	// As the shard's name has a fixed length, no key can stand in for it.
+	return s.root() + ":{" + strings.Repeat("?", len(shardNames[0])) + "}:e:" + view + ":" + pattern
 }
 
 // root is how the data's keys and channels begin.

@@ -164,6 +164,12 @@ func (n *near) prove(sh *nearShard, is state, before uint64, sent int64) {
 		sh.begin(is.epoch, is.n)
 	case is.n < before:
 		// It has forgotten some: a failover to a replica that lagged.
+		sh.own = state{}
+		sh.begin(is.epoch, is.n)
+		n.tellCleared()
+	case sent >= sh.proven.Load() && sh.proven.Load() != 0:
+		// It was silent. Nobody knows whether who answers now is who answered then: a
+		// replica that lagged may have given numbers a second time.
 		sh.begin(is.epoch, is.n)
 		n.tellCleared()
 	case sh.owed.number > sh.heard:

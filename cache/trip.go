@@ -79,6 +79,7 @@ const (
 	theirs  // to wait for
 	refresh // fresh, and yours to load again
 	writing // to load without storing
+	cooling // a load has failed lately, and a stale value stands in
 	passing // it could not be kept lately: nobody waits for it
 	renamed // variants are told apart by other names
 )
@@ -105,21 +106,28 @@ type state struct {
 // newToken names a lease, or a new epoch.
 func newToken() string { return rand.Text() }
 
-// early is a factor by which WithEarlyRefresh is asked for.
-func (set *settings) earliness() string {
+// earliness is a random factor: an entry is refreshed by so many times its cost before
+// its end.
+func (set *settings) earliness() float64 {
 	if set.early == 0 {
-		return "0"
+		return 0
 	}
-	return strconv.FormatFloat(-set.early*math.Log(1-mathrand.Float64()), 'f', 3, 64)
+	return -set.early * math.Log(1-mathrand.Float64())
+}
+
+// drawn is how long before its end the near tier's copy of an entry ends, so that Redis
+// is asked whether it should be refreshed.
+func (set *settings) drawn(cost time.Duration) time.Duration {
+	return time.Duration(set.earliness() * float64(cost))
 }
 
 // askCmd plans to read p, and with a token to take its lease if need be. damaged is
-// the born of an entry that does not decode.
+// the put of an entry that does not decode.
 func askCmd(p *place, set *settings, token, damaged string) *rdb.Cmd {
 	if token == "" {
 		return askScript.On(p.keys(), p.name, "", 0, "0", "")
 	}
-	return askScript.On(p.keys(), p.name, token, set.lease.Milliseconds(), set.earliness(), damaged)
+	return askScript.On(p.keys(), p.name, token, set.lease.Milliseconds(), strconv.FormatFloat(set.earliness(), 'f', 3, 64), damaged)
 }
 
 // ask reads p: see askCmd.
@@ -193,6 +201,7 @@ func (s *Store) write(ctx context.Context, cmd *rdb.Cmd) (outcome, error) {
 type keeping struct {
 	ttl, keep time.Duration
 	cost      time.Duration
+	early     time.Duration // by which the near tier's copy ends earlier, for WithEarlyRefresh
 	flags     string
 	tags      []string
 	data      []byte
@@ -226,13 +235,14 @@ func (set *settings) keeping(data []byte, absent bool, n *notes, cost time.Durat
 		if len(n.tags) > 0 {
 			k.tags = append(append([]string(nil), k.tags...), n.tags...)
 			if err := checkTags(k.tags); err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+				n.err = fmt.Errorf("%w: %w", ErrConfig, err)
+				return nil, n.err
 			}
 		}
 	}
 	k.ttl -= time.Duration(mathrand.Float64() * set.jitter * float64(k.ttl))
 	k.ttl = max(k.ttl, minTTL)
-	k.keep = k.ttl
+	k.keep, k.early = k.ttl, set.drawn(cost)
 	if !absent {
 		k.keep += set.stale
 	}

@@ -19,21 +19,18 @@ elseif ARGV[2] == 'barrier' then
   redis.call('HSET', META, 'b', s.n)
 else
   local prefix = ARGV[4]
-  local kept, at = {}, 1
-  while known and at <= #known do
-    local number, length, from = string.match(known, '^(%d+) (%d+):()', at)
-    at = from + length
-    local other = string.sub(known, from, at - 1)
-    if string.sub(other, 1, #prefix) ~= prefix then kept[#kept + 1] = { number, other } end
+  local kept = {}
+  for _, k in ipairs(known) do
+    if string.sub(k.prefix, 1, #prefix) ~= prefix then kept[#kept + 1] = k end
   end
-  kept[#kept + 1] = { digits(s.n), prefix }
+  kept[#kept + 1] = { n = s.n, prefix = prefix }
   if #kept > tonumber(ARGV[5]) then
     -- What the oldest covers is covered by the floor from now on, and more besides.
-    redis.call('HSET', META, floor, math.max(low, tonumber(kept[1][1])))
+    redis.call('HSET', META, floor, digits(math.max(low, kept[1].n)))
     table.remove(kept, 1)
   end
   local all = ''
-  for _, k in ipairs(kept) do all = all .. k[1] .. ' ' .. #k[2] .. ':' .. k[2] end
+  for _, k in ipairs(kept) do all = all .. digits(k.n) .. ' ' .. #k.prefix .. ':' .. k.prefix end
   redis.call('HSET', META, list, all)
 end
 return { 1, s.n, s.e }

@@ -12,14 +12,14 @@
 --
 -- Returns { verdict, now, n, epoch, names or nil, entry or nil, ms until the lease ends,
 -- 1 if the entry was made stale }. Verdicts: 0 nothing fresh, 1 fresh, 2 make it, 3
--- somebody else is making it, 6 it could not be kept lately, 7 the names are others.
+-- somebody else is making it, 7 it could not be kept lately, 8 the names are others.
 local at, s = now(), look()
 local r = redis.pcall('HMGET', KEYS[1], 'by', 'd', 's', 'v:' .. ARGV[1])
 if r.err then r = {} end
 local by, stale = r[1] or nil, 0
 local h = head(r[4])
-if h and (covered(s, ARGV[3], h.epoch, h.born, h.put, h.tags) or h.born < (tonumber(r[2]) or 0)) then h = nil end
-if h and (softened(s, ARGV[3], h.born, h.tags) or h.born < (tonumber(r[3]) or 0)) then stale = 1 end
+if h and (covered(s, ARGV[3], h.epoch, h.born, h.put, h.tags) or h.born < (whole(r[2]) or 0)) then h = nil end
+if h and (softened(s, ARGV[3], h.born, h.tags) or h.born < (whole(r[3]) or 0)) then stale = 1 end
 
 local function reply(verdict, left)
   return { verdict, at, s and s.n or 0, s and s.e or '', by or false, h and r[4] or false, left or 0, stale }
@@ -27,11 +27,11 @@ end
 
 if by and by ~= ARGV[2] then
   h = nil
-  return reply(7)
+  return reply(8)
 end
 if h and stale == 0 and h.fresh > at then return reply(1) end
 if ARGV[4] == '' then return reply(0) end
-if text(KEYS[2]) == 'P' then return reply(6) end
+if text(KEYS[2]) == 'P' then return reply(7) end
 s = s or open(ARGV[4])
 local l = leased(KEYS[2])
 if not l then

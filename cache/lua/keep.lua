@@ -31,7 +31,7 @@ if r.err then
   redis.call('UNLINK', KEYS[1])
   r = {}
 end
-if not s or born < s.b or born < (tonumber(r[2]) or 0) or covered(s, ARGV[1], epoch, born, nil, ARGV[7]) then return { 0 } end
+if not s or born < s.b or born < (whole(r[2]) or 0) or covered(s, ARGV[1], epoch, born, nil, ARGV[7]) then return { 0 } end
 local field = 'v:' .. ARGV[9]
 local replaced = redis.call('HEXISTS', KEYS[1], field) == 1
 local marks = (r[1] and 1 or 0) + (r[2] and 1 or 0) + (r[3] and 1 or 0)
