@@ -42,9 +42,9 @@ var (
 // the note of it, or be taken for dead. Make the work such that a repetition does
 // nothing, by Entry.ID or an id in the event.
 //
-// In the end no further entry is taken (from a second after Shutdown on), and handlers that run may go on for 10
-// seconds ([WithGrace]). Their context, which carries ctx's values, does not end
-// before. What is not handled then is handed back. Consume returns nil; ErrUnfinished,
+// In the end no further entry is taken (from a second after Shutdown on), and handlers
+// that run may go on for 10 seconds ([WithGrace]). Their context, which carries ctx's
+// values, does not end before. What is not handled then is handed back. Consume returns nil; ErrUnfinished,
 // if a handler is still running. On a Bus that was closed before it returns ErrClosed.
 //
 // When Redis is silent Consume waits and goes on where it was: with handlers that run
@@ -95,6 +95,7 @@ type consumer[T any] struct {
 	again   []*job[T]    // those of due that wait for a worker
 	acks    []string     // handled, and Redis does not know
 	graves  []*job[T]    // to be made dead letters
+	mark    string       // of the last notice that entries are gone
 
 	joined bool // the group was seen
 	silent bool // Redis is
@@ -164,7 +165,7 @@ func (c *consumer[T]) run(ctx context.Context, w *awaited) error {
 		case j := <-c.done:
 			c.settle(j)
 		case j := <-c.due:
-			c.again = append(c.again, j)
+			c.resume(j)
 		case <-timer.C:
 		}
 		if c.stream.bus.isClosed() {
@@ -186,7 +187,7 @@ func (c *consumer[T]) collect() {
 		case j := <-c.done:
 			c.settle(j)
 		case j := <-c.due:
-			c.again = append(c.again, j)
+			c.resume(j)
 		default:
 			return
 		}
@@ -301,6 +302,13 @@ func (c *consumer[T]) settle(j *job[T]) {
 		c.tell(Notice{Kind: NoticeFailed, ID: j.entry.ID, Delivery: j.entry.Delivery, Err: j.err})
 		// due has room for all that can be in hand, and as many that were lost.
 		j.timer = time.AfterFunc(c.backoff(j.entry.Delivery), func() { c.due <- j })
+	}
+}
+
+// resume has a job begin anew once a worker is free.
+func (c *consumer[T]) resume(j *job[T]) {
+	if !j.lost {
+		c.again = append(c.again, j)
 	}
 }
 

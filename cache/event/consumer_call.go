@@ -23,7 +23,7 @@ func (c *consumer[T]) join(ctx context.Context, now time.Time) error {
 	if c.joined {
 		known = 1
 	}
-	args := []any{c.group, c.name, free, start, known, c.cfg.claimAfter.Milliseconds(), c.elder, c.stream.lifetime()}
+	args := []any{c.group, c.name, free, start, known, c.cfg.claimAfter.Milliseconds(), c.elder, c.stream.lifetime(), c.mark}
 	for id := range c.hand {
 		args = append(args, id)
 	}
@@ -35,22 +35,24 @@ func (c *consumer[T]) join(ctx context.Context, now time.Time) error {
 		return err
 	}
 	reply := cmd.Slice()
-	if len(reply) != 4 {
+	if len(reply) != 5 {
 		return fmt.Errorf("%w: reply %v", ErrCorrupt, cmd.Val())
 	}
 	c.joined = true
-	c.miss(reply[0])
-	for _, id := range textsOf(reply[1]) {
+	c.miss(reply[0], reply[1])
+	for _, id := range textsOf(reply[2]) {
 		c.tell(Notice{Kind: NoticeMissed, ID: id, Count: 1})
+		c.acks = append(c.acks, id) // now that it is told
 	}
-	rows, _ := reply[2].([]any)
+	rows, _ := reply[3].([]any)
 	for _, row := range rows {
 		if err := c.claim(ctx, row); err != nil {
 			return err
 		}
 	}
-	c.joinAt = now.Add(jitter(c.cfg.claimAfter / 2))
-	more, _ := reply[3].(int64)
+	// The keys must not expire in between.
+	c.joinAt = now.Add(jitter(min(c.cfg.claimAfter, c.stream.cfg.retention) / 2))
+	more, _ := reply[4].(int64)
 	c.claims = more == 1
 	return nil
 }
@@ -87,7 +89,7 @@ func (c *consumer[T]) take(ctx context.Context, now time.Time) error {
 	if want <= 0 && len(c.acks) > 0 && c.free() > 0 {
 		want = c.free() // on this trip it costs nothing
 	}
-	args := append(make([]any, 0, 4+len(c.acks)), c.group, c.name, max(0, want), len(c.acks))
+	args := append(make([]any, 0, 5+len(c.acks)), c.group, c.name, max(0, want), len(c.acks), c.mark)
 	for _, id := range c.acks {
 		args = append(args, id)
 	}
@@ -101,7 +103,7 @@ func (c *consumer[T]) take(ctx context.Context, now time.Time) error {
 		return err
 	}
 	reply := cmd.Slice()
-	if len(reply) != 4 {
+	if len(reply) != 5 {
 		return fmt.Errorf("%w: reply %v", ErrCorrupt, cmd.Val())
 	}
 	if again, _ := reply[0].(int64); again == 1 {
@@ -112,12 +114,12 @@ func (c *consumer[T]) take(ctx context.Context, now time.Time) error {
 	if sign {
 		c.signAt = now.Add(jitter(c.cfg.claimAfter / 4))
 	}
-	c.miss(reply[1])
-	c.lose(textsOf(reply[2]))
+	c.miss(reply[1], reply[2])
+	c.lose(textsOf(reply[3]))
 	if want <= 0 {
 		return nil
 	}
-	entries, err := c.stream.entriesOf(reply[3])
+	entries, err := c.stream.entriesOf(reply[4])
 	if err != nil {
 		return err
 	}
@@ -183,10 +185,13 @@ func (c *consumer[T]) bury(context.Context, time.Time) error {
 	return nil
 }
 
-// miss announces entries that are gone and were not read.
-func (c *consumer[T]) miss(count any) {
-	if n, _ := count.(int64); n != 0 {
+// miss announces entries that are gone and were not read, once for each mark.
+func (c *consumer[T]) miss(count, mark any) {
+	n, _ := count.(int64)
+	text, _ := mark.(string)
+	if n != 0 && text != c.mark {
 		c.tell(Notice{Kind: NoticeMissed, Count: n})
+		c.mark = text
 	}
 }
 

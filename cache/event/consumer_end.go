@@ -91,17 +91,22 @@ func (c *consumer[T]) handBack() {
 		if c.report() != nil {
 			continue
 		}
-		args := []any{c.group, c.name, c.cfg.claimAfter.Milliseconds()}
+		args := []any{c.group, c.name, c.cfg.claimAfter.Milliseconds(), c.mark}
 		for id, j := range c.hand {
 			// Those that still run are nobody else's yet.
 			if !j.running && !j.lost {
 				args = append(args, id, max(0, j.entry.Delivery))
 			}
 		}
-		cmd := leave.On([]string{c.stream.keys.entries}, args...)
-		if err := c.stream.bus.conn.Exec(c.calls, cmd); err == nil || isNoGroup(err) {
+		cmd := leave.On([]string{c.stream.keys.entries, c.stream.keys.meta}, args...)
+		if err := c.stream.bus.conn.Exec(c.calls, cmd); err != nil && !isNoGroup(err) {
+			continue
+		}
+		reply := cmd.Slice()
+		if len(reply) != 2 || reply[0] == int64(0) {
 			return
 		}
+		c.miss(reply[0], reply[1]) // and once more, to say so
 	}
 }
 

@@ -132,10 +132,10 @@ func delivered(cmd redis.Cmder) int {
 		return 0
 	}
 	reply, _ := val.Slice()
-	if len(reply) < 4 {
+	if len(reply) < 5 {
 		return 0
 	}
-	entries, _ := reply[3].([]any)
+	entries, _ := reply[4].([]any)
 	return len(entries)
 }
 

@@ -9,6 +9,8 @@ import (
 var (
 	//go:embed lua/stream_kind.lua
 	kindLua string
+	//go:embed lua/stream_missed.lua
+	missedLua string
 	//go:embed lua/stream_add.lua
 	addLua string
 	//go:embed lua/stream_publish.lua
@@ -37,12 +39,12 @@ var (
 	requeue = rdb.NewScript(kindLua + addLua + requeueLua)
 	// What a run delivered whose reply was lost is pending: the next join finds it. A
 	// second run would deliver more.
-	take = rdb.NewScript(kindLua + takeLua)
-	join = rdb.NewScript(kindLua + joinLua)
+	take = rdb.NewScript(kindLua + missedLua + takeLua)
+	join = rdb.NewScript(kindLua + missedLua + joinLua)
 	// These write the same again.
 	retry = rdb.NewReplayableScript(kindLua + retryLua)
 	bury  = rdb.NewReplayableScript(kindLua + buryLua)
-	leave = rdb.NewReplayableScript(leaveLua)
+	leave = rdb.NewReplayableScript(missedLua + leaveLua)
 
 	read = rdb.NewReplayableScript(kindLua + readLua)
 )

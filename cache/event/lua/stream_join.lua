@@ -11,16 +11,18 @@
 -- ARGV[6]  how many ms without a sign make an entry's consumer a dead one
 -- ARGV[7]  how the names of consumers begin that this one stands in for, or ''
 -- ARGV[8]  how long the keys live, in ms
--- ARGV[9…] the ids in the consumer's hands
+-- ARGV[9]  the mark of what it was told last to be gone
+-- ARGV[10…] the ids in the consumer's hands
 --
 -- Returns how many entries are gone that the group has not read, -1 if that cannot
--- be known; the ids of those that are gone though delivered; the entries to handle,
--- each an id, which delivery this is, and its fields; and 1 if there are more.
+-- be known, and a mark of that; the ids of those that are gone though delivered, to be
+-- acknowledged; the entries to handle, each an id, which delivery this is, and its
+-- fields; and 1 if there are more.
 local key, meta, group, me = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local want, start, known, idle, elder = tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1', tonumber(ARGV[6]), ARGV[7]
 local wrong = misplaced(key, 'stream', meta, 'hash')
 if wrong then return wrong end
-local read = 'g:' .. group
+local read, owed = 'g:' .. group, 'm:' .. group .. ':'
 local gone, trimmed, entries, more = 0, {}, {}, 0
 
 -- number is that of an entry, or nil.
@@ -48,26 +50,24 @@ end
 -- begins anew with all there is.
 local seen = redis.call('HGET', meta, read)
 if seen or known then start = '0' end
-local made = redis.pcall('XGROUP', 'CREATE', key, group, start, 'MKSTREAM')
-if not made.err then
+local last -- the last entry that the group was given
+for _, row in ipairs(redis.call('EXISTS', key) == 1 and redis.call('XINFO', 'GROUPS', key) or {}) do
+  local g = record(row)
+  if g.name == group then last = g['last-delivered-id'] end
+end
+if not last then
+  redis.call('XGROUP', 'CREATE', key, group, start, 'MKSTREAM')
   if seen or known then gone = -1 end
   seen = first()
   if start == '$' then seen = tonumber(redis.call('HGET', meta, 'n') or '0') end
   redis.call('HSET', meta, read, seen)
-elseif not string.find(made.err, 'BUSYGROUP', 1, true) then
-  return made
 elseif not seen then -- the group is somebody else's work, or the meta was lost
   seen = first()
-  for _, row in ipairs(redis.call('XINFO', 'GROUPS', key)) do
-    local g = record(row)
-    if g.name == group and g['last-delivered-id'] ~= '0-0' then
-      local last = redis.call('XRANGE', key, g['last-delivered-id'], g['last-delivered-id'])[1]
-      if last then
-        seen = number(last) or seen
-      elseif #redis.call('XRANGE', key, '-', g['last-delivered-id'], 'COUNT', 1) == 0 then
-        gone = -1
-      end
-    end
+  local entry = redis.call('XRANGE', key, last, last)[1]
+  if entry then
+    seen = number(entry) or seen
+  elseif last ~= '0-0' and #redis.call('XRANGE', key, '-', last, 'COUNT', 1) == 0 then
+    gone = -1
   end
   redis.call('HSET', meta, read, seen)
 end
@@ -76,8 +76,8 @@ for _, k in ipairs({ key, meta }) do
 end
 
 local mine = {}
-for i = 9, #ARGV do mine[ARGV[i]] = true end
-local held = #ARGV - 8
+for i = 10, #ARGV do mine[ARGV[i]] = true end
+local held = #ARGV - 9
 
 -- hand gives out what is pending, unless the consumer has it already.
 local function hand(row)
@@ -85,8 +85,8 @@ local function hand(row)
   if mine[id] then return end
   local entry = redis.call('XRANGE', key, id, id)[1]
   if not entry then
-    redis.call('XACK', key, group, id)
     trimmed[#trimmed + 1] = id
+    mine[id] = true
     return
   end
   if #entries >= want then
@@ -120,6 +120,12 @@ for _, row in ipairs(consumers) do
   local c = record(row)
   if c.name ~= me and c.pending == 0 and c.idle > math.min(idle, 60000) then
     redis.call('XGROUP', 'DELCONSUMER', key, group, c.name)
+    local untold = missed(meta, owed .. c.name, '', 0)
+    if untold ~= 0 then
+      gone = (gone < 0 or untold < 0) and -1 or gone + untold
+      redis.call('HDEL', meta, owed .. c.name)
+    end
   end
 end
-return { gone, trimmed, entries, more }
+local count, mark = missed(meta, owed .. me, ARGV[9], gone)
+return { count, mark, trimmed, entries, more }

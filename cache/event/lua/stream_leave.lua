@@ -2,15 +2,17 @@
 -- deleted if it has nothing pending.
 --
 -- KEYS[1]  the stream
+-- KEYS[2]  its meta
 -- ARGV[1]  the group
 -- ARGV[2]  the consumer
 -- ARGV[3]  how many ms without a sign make an entry's consumer a dead one
--- ARGV[4…] pairs of an id and how many deliveries count
+-- ARGV[4]  the mark of what it was told last to be gone
+-- ARGV[5…] pairs of an id and how many deliveries count
 --
--- Returns 1 if the consumer was deleted.
-local key, group, me = KEYS[1], ARGV[1], ARGV[2]
+-- Returns how many entries are gone that the group has not read, and a mark of that.
+local key, meta, group, me = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local left = 0
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   local id = ARGV[i]
   local row = redis.call('XPENDING', key, group, id, id, 1)[1]
   if row and row[2] == me and #redis.call('XRANGE', key, id, id) > 0 then
@@ -19,6 +21,8 @@ for i = 4, #ARGV, 2 do
   end
 end
 if left > 0 then redis.call('PUBLISH', key, 'left') end
-if #redis.call('XPENDING', key, group, '-', '+', 1, me) > 0 then return 0 end
-redis.call('XGROUP', 'DELCONSUMER', key, group, me)
-return 1
+local count, mark = missed(meta, 'm:' .. group .. ':' .. me, ARGV[4], 0)
+if count == 0 and #redis.call('XPENDING', key, group, '-', '+', 1, me) == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', key, group, me)
+end
+return { count, mark }
