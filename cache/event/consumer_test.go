@@ -356,3 +356,89 @@ func TestConsume_goexit(t *testing.T) {
 	x.expect(0, 0)
 	testkit.Eventually(t, "a letter", func() bool { return len(letters(t, s)) == 1 })
 }
+
+// An entry that another consumer has taken over is not this one's to bury.
+//
+// Red when stream_bury.lua does not look whose it is.
+func TestConsume_rejectedElsewhere(t *testing.T) {
+	eachStream(t, func(t *testing.T, b *testkit.Backend, client redis.UniversalClient) {
+		prefix := b.Prefix(t)
+		s := openStream(t, client, prefix)
+		ids := sell(t, s, 0, 1)
+		proceed := make(chan struct{})
+		x := consume(t, s, func(context.Context, event.Entry[sale]) error {
+			<-proceed
+			return event.ErrReject
+		}, event.WithClaimAfter(time.Hour))
+		x.expect(0)
+		claim := redis.XClaimArgs{Stream: prefix + ":stream:{sales}", Group: "mail", Consumer: "another", Messages: ids}
+		if err := client.XClaim(t.Context(), &claim).Err(); err != nil {
+			t.Fatal(err)
+		}
+		close(proceed)
+		testkit.Eventually(t, "notice", func() bool { return len(x.told(event.NoticeLost)) == 1 })
+		if dead := letters(t, s); len(dead) != 0 {
+			t.Errorf("%+v; want no letter", dead)
+		}
+		if g := groupOf(t, s); g.Pending != 1 {
+			t.Errorf("%+v; want one pending", g)
+		}
+	})
+}
+
+// An entry whose consumers all die of it is a dead letter after as many deliveries as
+// one that fails.
+//
+// Red when start delivers it whatever its count.
+func TestConsume_killsItsConsumer(t *testing.T) {
+	eachStream(t, func(t *testing.T, b *testkit.Backend, client redis.UniversalClient) {
+		s := openStream(t, client, b.Prefix(t))
+		sell(t, s, 0, 2)
+		block := make(chan struct{})
+		defer close(block)
+		options := []event.ConsumeOption{event.WithGrace(0), event.WithClaimAfter(100 * time.Millisecond), event.WithMaxDeliveries(3)}
+		handle := func(_ context.Context, e event.Entry[sale]) error {
+			if e.Value.N == 0 {
+				<-block
+			}
+			return nil
+		}
+		for delivery := 1; delivery <= 3; delivery++ {
+			x := consume(t, s, handle, options...)
+			testkit.Eventually(t, "the delivery", func() bool { return slices.Contains(x.numbers(), 0) })
+			if err := x.end(); !errors.Is(err, event.ErrUnfinished) {
+				t.Fatal(err)
+			}
+		}
+		x := consume(t, s, handle, options...)
+		testkit.Eventually(t, "a letter", func() bool { return len(letters(t, s)) == 1 })
+		if d := letters(t, s)[0]; d.Entry.Delivery != 3 || d.Entry.Value.N != 0 || d.Reason != "no consumer has lived to tell how its handler ended" {
+			t.Errorf("%+v", d)
+		}
+		settled(t, s)
+		if slices.Contains(x.numbers(), 0) {
+			t.Error("delivered a fourth time")
+		}
+	})
+}
+
+// A publisher wakes its consumers: a hundred hops to and fro take less than those looks
+// that a consumer takes by itself would.
+//
+// Red when stream_add.lua does not PUBLISH.
+func TestStream_woken(t *testing.T) {
+	t.Parallel()
+	b := testkit.Shared(t, "server")
+	s := openStream(t, b.Client(t), b.Prefix(t))
+	mail := consume(t, s, nil)
+	sell(t, s, 0, 1)
+	mail.expect(0)
+	begun := time.Now()
+	for n := 1; n <= 100; n++ {
+		sell(t, s, n, n+1)
+		testkit.Eventually(t, "the sale", func() bool { return len(mail.numbers()) > n })
+	}
+	if took := time.Since(begun); took > 40*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
