@@ -94,6 +94,8 @@
 //	        another consumer          after that, or ErrReject, or it
 //	                                  does not decode ──▶ dead letter
 //
+// What is guaranteed of it:
+//
 //   - At least once: an entry is done when its handler has returned nil and Redis has
 //     taken note. A process may be killed at any point, a reply lost at any point: the
 //     entry is delivered again, and twice only where the work was done and the note was
