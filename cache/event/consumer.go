@@ -151,6 +151,9 @@ func (c *consumer[T]) run(ctx context.Context, w *awaited) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		if ctx.Err() != nil { // first: a turn may be due all the time
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil

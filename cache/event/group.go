@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/go-weir/weir/internal/rdb"
 )
 
 // Group is what a group of consumers has done and has to do.
@@ -30,21 +28,19 @@ type Group struct {
 //
 // Errors: ErrUnavailable; ErrCorrupt, if a key holds something else; ctx.Err().
 func (s *Stream[T]) Groups(ctx context.Context) ([]Group, error) {
-	info := rdb.NewCmd(s.keys.entries, "xinfo", "groups", s.keys.entries).Replayable()
-	meta := rdb.NewCmd(s.keys.meta, "hgetall", s.keys.meta).Replayable()
-	if err := s.bus.conn.Exec(ctx, info, meta); err != nil {
-		if meta.Err() != nil {
-			return nil, outward("groups", meta.Err())
-		}
-		if strings.Contains(err.Error(), "no such key") {
-			return nil, nil
-		}
+	cmd := groupsOf.On([]string{s.keys.entries, s.keys.meta})
+	if err := s.bus.conn.Exec(ctx, cmd); err != nil {
 		return nil, outward("groups", err)
 	}
-	counts := record(meta.Val())
+	reply := cmd.Slice()
+	if len(reply) != 2 {
+		return nil, fmt.Errorf("event: groups: %w: reply %v", ErrCorrupt, cmd.Val())
+	}
+	rows, _ := reply[0].([]any)
+	counts := record(reply[1])
 	published, known := number(counts["n"])
-	groups := make([]Group, 0, len(info.Slice()))
-	for _, row := range info.Slice() {
+	groups := make([]Group, 0, len(rows))
+	for _, row := range rows {
 		r := record(row)
 		g := Group{Lag: -1}
 		g.Name, _ = r["name"].(string)
@@ -63,17 +59,13 @@ func (s *Stream[T]) Groups(ctx context.Context) ([]Group, error) {
 	return groups, nil
 }
 
-// record reads names and values: a map in RESP3, a list of them in RESP2.
+// record reads names and values that follow each other.
 func record(reply any) map[string]any {
-	r := make(map[string]any)
-	switch reply := reply.(type) {
-	case map[any]any:
-		for k, v := range reply {
-			r[fmt.Sprint(k)] = v
-		}
-	case []any:
-		for i := 0; i+1 < len(reply); i += 2 {
-			r[fmt.Sprint(reply[i])] = reply[i+1]
+	list, _ := reply.([]any)
+	r := make(map[string]any, len(list)/2)
+	for i := 0; i+1 < len(list); i += 2 {
+		if name, ok := list[i].(string); ok {
+			r[name] = list[i+1]
 		}
 	}
 	return r

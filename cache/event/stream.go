@@ -25,6 +25,8 @@ type Stream[T any] struct {
 	name string
 	keys streamKeys
 	cfg  *streamConfig
+
+	readings readings
 }
 
 // streamKeys name what a stream has in Redis, all in one slot.

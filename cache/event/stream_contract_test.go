@@ -62,6 +62,11 @@ func TestStream_keys(t *testing.T) {
 		if _, _, err := s.PublishOnce(t.Context(), "a payment", sale{1}); err != nil {
 			t.Fatal(err)
 		}
+		for _, key := range testkit.Keys(t, client, prefix) { // before a consumer sees to it
+			if ttl, err := client.PTTL(t.Context(), key).Result(); err != nil || ttl < time.Hour {
+				t.Errorf("%s lives %v, %v", key, ttl, err)
+			}
+		}
 		mail := consume(t, s, func(context.Context, event.Entry[sale]) error { return event.ErrReject })
 		mail.expect(1)
 		testkit.Eventually(t, "a dead letter", func() bool { return len(letters(t, s)) == 1 })

@@ -262,3 +262,37 @@ func TestStream_shutdown(t *testing.T) {
 		}
 	})
 }
+
+// Readers that stand side by side ask Redis together, and each is given everything.
+//
+// Red when shared has each ask for itself (2000 round trips and more), or takes replies
+// that are older than since (a wake-up is lost, and the looks of a second apart make up
+// for it: 20 of them last too long).
+func TestFollow_sideBySide(t *testing.T) {
+	t.Parallel()
+	b := testkit.Shared(t, "server")
+	client, proxies := b.ProxiedClient(t)
+	prefix := b.Prefix(t)
+	s, direct := openStream(t, client, prefix), openStream(t, b.Client(t), prefix)
+	var readers []*reader
+	for range 100 {
+		readers = append(readers, follow(t, s, event.Oldest, nil))
+	}
+	sell(t, direct, 0, 1)
+	for _, r := range readers {
+		r.expect("0")
+	}
+	proxies.Each((*testkit.Proxy).Reset)
+	want := []string{"0"}
+	begun := time.Now()
+	for n := 1; n <= 20; n++ {
+		sell(t, direct, n, n+1)
+		want = append(want, fmt.Sprint(n))
+		for _, r := range readers {
+			r.expect(want...)
+		}
+	}
+	if took, commands := time.Since(begun), proxies.Commands(); commands > 1000 || took > 15*time.Second {
+		t.Errorf("20 sales to 100 readers took %d commands and %v; want a few for each sale", commands, took)
+	}
+}

@@ -27,6 +27,8 @@ var (
 	buryLua string
 	//go:embed lua/stream_leave.lua
 	leaveLua string
+	//go:embed lua/stream_groups.lua
+	groupsLua string
 	//go:embed lua/stream_read.lua
 	readLua string
 )
@@ -46,5 +48,6 @@ var (
 	bury  = rdb.NewReplayableScript(kindLua + buryLua)
 	leave = rdb.NewReplayableScript(missedLua + leaveLua)
 
-	read = rdb.NewReplayableScript(kindLua + readLua)
+	groupsOf = rdb.NewReplayableScript(kindLua + groupsLua)
+	read     = rdb.NewReplayableScript(kindLua + readLua)
 )

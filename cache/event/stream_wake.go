@@ -51,19 +51,21 @@ func (w *awaited) wake() {
 	}
 }
 
-// wait waits for a sign, at most d. It reports false when ctx has ended.
-func (w *awaited) wait(ctx context.Context, d time.Duration) bool {
+// wait waits for a sign, at most d, and reports whether there was one; ok is false when
+// ctx has ended.
+func (w *awaited) wait(ctx context.Context, d time.Duration) (woken, ok bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return false
+		return false, false
 	case <-w.ready:
 		w.ready = nil // what was published before is found now
 	case <-w.c:
 	case <-timer.C:
+		return false, true
 	}
-	return true
+	return true, true
 }
 
 // jitter is d, up to a fifth more or less.
