@@ -176,8 +176,8 @@ func (c *consumer[T]) bury(context.Context, time.Time) error {
 		}
 		c.graves = c.graves[1:]
 		delete(c.hand, j.entry.ID)
-		if cmd.Int() == 1 {
-			c.tell(Notice{Kind: NoticeDead, ID: j.entry.ID, Delivery: j.entry.Delivery, Err: j.err})
+		if n := cmd.Int(); n > 0 {
+			c.tell(Notice{Kind: NoticeDead, ID: j.entry.ID, Delivery: j.entry.Delivery, Count: n - 1, Err: j.err})
 		} else {
 			c.tell(Notice{Kind: NoticeLost, ID: j.entry.ID, Delivery: j.entry.Delivery})
 		}

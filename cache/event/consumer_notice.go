@@ -16,7 +16,8 @@ type Notice struct {
 	// Delivery says which delivery it was, 0 if there was none.
 	Delivery int
 	// Count says how many entries are gone, -1 if something may be gone and nobody
-	// knows what. It is for NoticeMissed.
+	// knows what: of NoticeMissed. Of NoticeDead it says how many older dead letters
+	// had to make room ([WithDeadLetters]).
 	Count int64
 	// Err is the cause, if there is one.
 	Err error

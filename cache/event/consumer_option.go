@@ -60,10 +60,11 @@ func WithBackoff(least, most time.Duration) ConsumeOption {
 }
 
 // WithClaimAfter sets how long a consumer may give no sign before others take over
-// what it has in hand. A living one gives a sign three times in that time, however
-// long its handlers run; a process that is paused or cut off for longer finds its
-// entries in other hands. The default is 30 seconds; from 100 ms to 24 hours. All
-// consumers of a group should have the same.
+// what it has in hand; they look twice in that time, so that it takes up to about half
+// of it more. A living one gives a sign four times in that time, however long its
+// handlers run; a process that is paused or cut off for longer finds its entries in
+// other hands. The default is 30 seconds; from 100 ms to 24 hours. All consumers of a
+// group should have the same.
 func WithClaimAfter(d time.Duration) ConsumeOption {
 	return func(c *consumeConfig) { c.claimAfter = d }
 }

@@ -423,3 +423,20 @@ func TestStream_oneRoundTrip(t *testing.T) {
 		})
 	}
 }
+
+// Dead letters that make room for others are told. (Redis itself trims in blocks.)
+func TestConsume_deadMakeRoom(t *testing.T) {
+	t.Parallel()
+	s := openStream(t, testkit.Mini(t).Client(t), "weir", event.WithDeadLetters(2, time.Hour))
+	sell(t, s, 0, 4)
+	mail := consume(t, s, func(context.Context, event.Entry[sale]) error { return event.ErrReject })
+	testkit.Eventually(t, "four notices", func() bool { return len(mail.told(event.NoticeDead)) == 4 })
+	for i, n := range mail.told(event.NoticeDead) {
+		if want := int64(i / 2); n.Count != want {
+			t.Errorf("letter %d: %d made room; want %d", i, n.Count, want)
+		}
+	}
+	if left := letters(t, s); len(left) != 2 || left[1].Entry.Value.N != 3 {
+		t.Errorf("%+v are left; want the last two", left)
+	}
+}

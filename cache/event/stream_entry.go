@@ -19,7 +19,8 @@ type Entry[T any] struct {
 	// greater ids. It serves as the id of a server-sent event.
 	ID    string
 	Value T
-	// Raw are the bytes that Value was decoded from.
+	// Raw are the bytes that Value was decoded from. A handler must not change them:
+	// they are what a dead letter keeps.
 	Raw []byte
 	// Err says why Raw could not be decoded, of kind ErrCorrupt; Value is then the
 	// zero value. A consumer's handler never sees such an entry: see Consume.

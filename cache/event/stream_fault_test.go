@@ -373,3 +373,70 @@ func TestConsume_lostNotice(t *testing.T) {
 		})
 	}
 }
+
+// A Redis that is full takes no event, but gives and acknowledges those it has.
+//
+// Red when join creates the group on trial (XGROUP CREATE is refused for want of memory,
+// and nothing is claimed any more).
+func TestConsume_outOfMemory(t *testing.T) {
+	t.Parallel()
+	b := testkit.Server(t)
+	client := b.Client(t)
+	s := openStream(t, client, "weir")
+	sell(t, s, 0, 10)
+	proceed := make(chan struct{})
+	mail := consume(t, s, func(context.Context, event.Entry[sale]) error {
+		<-proceed
+		return nil
+	}, event.WithClaimAfter(200*time.Millisecond))
+	mail.expect(0)
+	if err := client.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Publish(t.Context(), sale{10}); !errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("%v; want ErrUnavailable", err)
+	}
+	close(proceed)
+	mail.expect(upTo(0, 10)...)
+	settled(t, s)
+	if told := mail.told(event.NoticeUnavailable); len(told) != 0 {
+		t.Errorf("told %+v; want nothing", told)
+	}
+}
+
+// A stream lives as long as somebody publishes or consumes, however short its retention
+// is; a key that has lost its lifetime gets one again.
+//
+// Red when join comes only every half WithClaimAfter: the keys expire, and the consumer
+// tells of a loss.
+func TestConsume_keepsAlive(t *testing.T) {
+	eachStream(t, func(t *testing.T, b *testkit.Backend, client redis.UniversalClient) {
+		prefix := b.Prefix(t)
+		s := openStream(t, client, prefix, event.WithRetention(time.Second))
+		mail := consume(t, s, nil)
+		sell(t, s, 0, 1)
+		mail.expect(0)
+		begun := time.Now()
+		testkit.Eventually(t, "three seconds to pass", func() bool { return time.Since(begun) > 3*time.Second })
+		if told := mail.told(event.NoticeMissed); len(told) != 0 || groupOf(t, s).Name == "" {
+			t.Errorf("told %+v, groups %+v; want a living one, and nothing told", told, groupOf(t, s))
+		}
+		if err := mail.end(); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range testkit.Keys(t, client, prefix) {
+			if err := client.Persist(t.Context(), key).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mail = consume(t, s, nil)
+		testkit.Eventually(t, "lifetimes", func() bool {
+			for _, key := range testkit.Keys(t, client, prefix) {
+				if ttl, err := client.PTTL(t.Context(), key).Result(); err != nil || ttl <= 0 {
+					return false
+				}
+			}
+			return true
+		})
+	})
+}

@@ -12,7 +12,8 @@
 -- ARGV[8]  how long they live after the last one, in ms
 -- ARGV[9]  given to a second run
 --
--- Returns 1, or 0 if the entry is not the consumer's.
+-- Returns 1, and 1 more for each older letter that had to make room; 0 if the entry is
+-- not the consumer's.
 local key, dead, group, id = KEYS[1], KEYS[2], ARGV[1], ARGV[3]
 local wrong = misplaced(key, 'stream', dead, 'stream')
 if wrong then return wrong end
@@ -24,8 +25,9 @@ if not row and ARGV[9] then
   end
 end
 if not row or row[2] ~= ARGV[2] then return 0 end
+local before = redis.call('XLEN', dead)
 redis.call('XADD', dead, 'MAXLEN', '~', ARGV[7], '*',
   'i', id, 'g', group, 'e', ARGV[5], 'c', ARGV[6], 'v', ARGV[4])
 redis.call('PEXPIRE', dead, ARGV[8])
 redis.call('XACK', key, group, id)
-return 1
+return before + 2 - redis.call('XLEN', dead)
