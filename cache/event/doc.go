@@ -121,6 +121,9 @@
 //     tells it is lost; twice if a process dies just then.
 //   - No connection is held while a consumer or reader waits, and none is blocked: they
 //     are woken by the link, and look once a second besides.
+//   - In the end nothing is torn off: when the context of Consume ends, or the Bus is
+//     shut down, handlers that run have 10 s ([WithGrace]) to finish, and the rest is
+//     handed to others. Bus.Shutdown does not wait for that; the return of Consume tells.
 //
 // Readers without a group, such as server-sent events, have all of a stream from any
 // entry on: [Stream.Read] for a page, [Stream.Follow] for what comes. The id of an entry

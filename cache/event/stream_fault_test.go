@@ -429,7 +429,7 @@ func TestConsume_keepsAlive(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		mail = consume(t, s, nil)
+		consume(t, s, nil)
 		testkit.Eventually(t, "lifetimes", func() bool {
 			for _, key := range testkit.Keys(t, client, prefix) {
 				if ttl, err := client.PTTL(t.Context(), key).Result(); err != nil || ttl <= 0 {

@@ -40,8 +40,8 @@ func WithMaxLen(n int) StreamOption { return func(c *streamConfig) { c.maxLen = 
 
 // WithDeadLetters sets how many dead letters are kept at most, roughly, and for how
 // long after the last one came. The default is 10,000, and 30 days; from 1 to
-// 100,000,000, and from 1 second to 366 days. Past that number the
-// oldest go, which a NoticeDead tells.
+// 100,000,000, and from 1 second to 366 days. Past that number the oldest go, which a
+// NoticeDead tells.
 func WithDeadLetters(most int, retention time.Duration) StreamOption {
 	return func(c *streamConfig) { c.maxDead, c.deadRetention = most, retention }
 }

@@ -46,7 +46,8 @@ type Page[T any] struct {
 // Newest. It waits for nothing: there may be no entries. n is from 1 to 10,000.
 //
 // Entries that do not decode are among them, with Err set. Requeued dead letters are
-// not: they are for one group.
+// not, as they are for one group: at times there are no entries, and yet Next has moved
+// on.
 //
 // Errors: ErrPosition; ErrConfig for n; ErrUnavailable; ErrCorrupt, if the key holds
 // something else; ctx.Err().
