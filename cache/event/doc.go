@@ -106,7 +106,8 @@
 //     repetitions, too.
 //   - Order: a consumer with one worker, the default, handles its entries in the order
 //     of the stream, and one that fails holds up those behind it. Several consumers, or
-//     workers, keep no order among them.
+//     workers, keep no order among them, and what is taken over from a dead consumer
+//     comes when it is found.
 //   - Deliveries are counted in Redis before the handler runs. What kills the process
 //     that touches it is a dead letter after 5 deliveries like what fails, with its
 //     neighbours unharmed: a consumer takes no more entries than it has workers for.
@@ -152,8 +153,8 @@
 // weir:stream:{name} is also the channel on which those who wait are woken. An entry has
 // the fields n, its number in the stream; r, the request that made it; v, what the codec
 // has made of the event; and g, if it is a requeued dead letter, the group that it is
-// for. The meta has n, the number of the last entry, and for each group g:{group}, that of
-// the last one read.
+// for. The meta has n, the number of the last entry; for each group g:{group}, that of
+// the last one read; and m:{group}:{consumer}, a loss until the consumer has told it.
 //
 // Needed, too, are the rights to run the commands X*, H*, TYPE, EXISTS, PTTL and PEXPIRE
 // on ~weir:stream:*, and to PUBLISH and SUBSCRIBE on &weir:stream:*.
