@@ -442,3 +442,33 @@ func TestStream_woken(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 }
+
+// Redis knows of each delivery before the handler does, of the later ones, too: should
+// the process die, the next consumer counts on.
+//
+// Red when stream_retry.lua sets no RETRYCOUNT.
+func TestConsume_retriesCounted(t *testing.T) {
+	eachStream(t, func(t *testing.T, b *testkit.Backend, client redis.UniversalClient) {
+		s := openStream(t, client, b.Prefix(t))
+		sell(t, s, 0, 1)
+		block := make(chan struct{})
+		defer close(block)
+		dies := consume(t, s, func(_ context.Context, e event.Entry[sale]) error {
+			if e.Delivery < 3 {
+				return errors.New("not yet")
+			}
+			<-block
+			return nil
+		}, event.WithGrace(0), event.WithClaimAfter(100*time.Millisecond))
+		dies.expect(0, 0, 0)
+		if err := dies.end(); !errors.Is(err, event.ErrUnfinished) {
+			t.Fatal(err)
+		}
+		heir := consume(t, s, nil, event.WithClaimAfter(100*time.Millisecond))
+		heir.expect(0)
+		if d := heir.got[0].Delivery; d != 4 {
+			t.Errorf("delivery %d; want 4", d)
+		}
+		settled(t, s)
+	})
+}
