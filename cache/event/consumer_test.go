@@ -472,3 +472,62 @@ func TestConsume_retriesCounted(t *testing.T) {
 		settled(t, s)
 	})
 }
+
+// onDelivery is a hook that calls back when Redis has delivered something.
+type onDelivery func()
+
+func (onDelivery) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (onDelivery) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (f onDelivery) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if _, isTake := turnOf(cmd); isTake && err == nil && delivered(cmd) > 0 {
+			f()
+		}
+		return err
+	}
+}
+
+// What arrives when the consumer is to end is handed on at once, and no handler has had
+// it: that delivery does not count.
+//
+// Red when start leaves Delivery as it is, or begins it.
+func TestConsume_arrivesLate(t *testing.T) {
+	eachStream(t, func(t *testing.T, b *testkit.Backend, client redis.UniversalClient) {
+		prefix := b.Prefix(t)
+		hooked := b.Client(t)
+		late := make(chan *shop, 1)
+		hooked.AddHook(onDelivery(func() { (<-late).cancel() }))
+		x := consume(t, openStream(t, hooked, prefix), nil, event.WithClaimAfter(time.Hour))
+		late <- x
+		s := openStream(t, client, prefix)
+		sell(t, s, 0, 1)
+		<-x.ended
+		heir := consume(t, s, nil, event.WithClaimAfter(time.Hour))
+		heir.expect(0)
+		if len(x.numbers()) != 0 || x.err != nil || heir.got[0].Delivery != 1 {
+			t.Errorf("%v handled, %v, then delivery %d; want none, nil and 1", x.numbers(), x.err, heir.got[0].Delivery)
+		}
+		settled(t, s)
+	})
+}
+
+// What needs no handler takes no time: a turn follows at once, not with the next look.
+//
+// Red when turn does not come back at once for graves (50 of them take 50 s).
+func TestConsume_withoutDelay(t *testing.T) {
+	t.Parallel()
+	client := testkit.Mini(t).Client(t)
+	s := openStream(t, client, "weir")
+	for range 50 {
+		if err := client.XAdd(t.Context(), &redis.XAddArgs{Stream: "weir:stream:{sales}", Values: []string{"v", "what"}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sell(t, s, 0, 1)
+	consume(t, s, nil).expect(0)
+}
