@@ -24,8 +24,8 @@ if l.owner then
   return { 'taken', left(l) }
 end
 if redis.call('EXISTS', KEYS[3]) == 1 then return { 'gone' } end
-local token = last()
-if not token then return { 'corrupt', 'the counter is no number' } end
+local token, corrupt = last()
+if not token then return corrupt end
 -- The time is the base, so that tokens grow when the counter was lost; the counter
 -- is what they grow by when the clock was set back.
 local time = redis.call('TIME')

@@ -27,7 +27,8 @@ end
 
 -- The lock: nil and what to return if it is corrupt, without an owner if it is free.
 local function look()
-  local f = redis.call('HMGET', KEYS[1], 'owner', 'token', 'since', 'ttl', 'label', 'waits')
+  local f = redis.pcall('HMGET', KEYS[1], 'owner', 'token', 'since', 'ttl', 'label', 'waits')
+  if f.err then return nil, f end -- another type
   local l = { owner = f[1], token = whole(f[2]), since = whole(f[3]), ttl = whole(f[4]), label = f[5], waits = f[6] }
   if l.owner then
     if not l.token or not l.since or not l.ttl or l.ttl < 1 or not l.label then
@@ -61,11 +62,14 @@ local function prolong(l, ttl)
   if ttl ~= l.ttl then redis.pcall('HSET', KEYS[1], 'ttl', digits(ttl)) end
 end
 
--- The token counter: the last token, 0 if it is not known; nil if it is corrupt.
+-- The last token, 0 if it is not known; nil and what to return if it is corrupt.
 local function last()
-  local text = redis.call('GET', KEYS[2])
+  local text = redis.pcall('GET', KEYS[2])
   if not text then return 0 end
-  return whole(text)
+  if text.err then return nil, text end
+  local token = whole(text)
+  if not token then return nil, { 'corrupt', 'the counter is no number' } end
+  return token
 end
 
 -- Takes the free lock, and lets the counter stand at count.
