@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -71,4 +72,16 @@ func try(tb testing.TB, l *lock.Locker, key string) bool {
 		release(tb, lease)
 	}
 	return ok
+}
+
+// soak is how often a campaign runs: short here, long under WEIR_SOAK=1.
+func soak(tb testing.TB, short, long int) int {
+	tb.Helper()
+	if os.Getenv("WEIR_SOAK") == "1" {
+		return long
+	}
+	if testing.Short() {
+		return max(1, short/10)
+	}
+	return short
 }

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,7 +48,8 @@ func now() int64              { return int64(time.Since(started)) }
 
 // lease makes the lease of a claim that was granted by a request sent at begun.
 func (l *Locker) lease(ctx context.Context, key string, c *claim, begun time.Time) *Lease {
-	lease := &Lease{locker: l, key: key, claim: c, latest: 1<<63 - 1}
+	lease := &Lease{locker: l, key: key, claim: c, latest: math.MaxInt64}
+	lease.until.Store(math.MinInt64)
 	if l.maxHold > 0 {
 		lease.latest = since(begun.Add(l.maxHold))
 	}
@@ -151,7 +153,9 @@ func (l *Lease) renew() {
 	l.renewals.Add(1)
 	l.mu.Unlock()
 	defer l.renewals.Done()
-	err := l.extend(&l.ctx, l.claim.ttl)
+	// Not cut short by the lease's end: a command that was left behind would be sent
+	// when Release has returned.
+	err := l.extend(context.WithoutCancel(&l.ctx), l.claim.ttl)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pause := l.claim.ttl / 3
@@ -199,7 +203,7 @@ func (l *Lease) stop(next state) (before state) {
 }
 
 // Release gives the lock back, and ends the lease's context. It works when ctx has
-// ended, and takes at most the budget. It is to be called once the work is done,
+// ended, and takes at most the budget, or two if a renewal is under way. It is to be called once the work is done,
 // whatever has become of it; again it returns what it did.
 //
 // Errors: ErrLost if the lock had been lost before: others may have held it while
@@ -216,7 +220,7 @@ func (l *Lease) giveBack(ctx context.Context) error {
 	}
 	before := l.stop(released)
 	l.end(nil)
-	l.renewals.Wait() // its context has ended
+	l.renewals.Wait() // for a budget at most
 	freed, err := l.locker.store.release(context.WithoutCancel(ctx), l.claim)
 	switch {
 	case before == lost:
