@@ -35,3 +35,13 @@ func IsScript(args []any, name string) bool {
 	sum := sha1.Sum([]byte(text))
 	return len(args) > 1 && (args[1] == text || args[1] == hex.EncodeToString(sum[:]))
 }
+
+// Waiting is how many calls queue behind the one that asks Redis for a lock.
+func Waiting(l *Locker, key string) int {
+	l.gates.mu.Lock()
+	defer l.gates.mu.Unlock()
+	if g := l.gates.m[l.redisKey(key)]; g != nil {
+		return len(g.queue)
+	}
+	return -1
+}
