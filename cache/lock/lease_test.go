@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -230,9 +231,9 @@ func TestLocker_leavesNoGoroutine(t *testing.T) {
 	testkit.Eventually(t, "the goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
 }
 
-// counting counts the scripts of a kind that are sent through a client.
+// counting counts the commands that are sent through a client.
 type counting struct {
-	what       string
+	what       string // the scripts so named; "" for all scripts
 	sent, open atomic.Int64
 }
 
@@ -240,7 +241,7 @@ func (h *counting) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h *counting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if !lock.IsScript(cmd.Args(), h.what) {
+		if h.what != "" && !lock.IsScript(cmd.Args(), h.what) || !strings.HasPrefix(cmd.Name(), "eval") {
 			return next(ctx, cmd)
 		}
 		h.sent.Add(1)
