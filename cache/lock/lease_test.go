@@ -167,7 +167,8 @@ func TestLocker_waitsForTheEnd(t *testing.T) {
 
 // No renewal is sent after Release has returned (Redisson#7272).
 //
-// Red without "state != held" in renew, or without renewals.Wait in giveBack.
+// Red without renewals.Wait in giveBack. (A renewal that begins later finds the state,
+// and the context's end: two lines of which one suffices.)
 func TestLease_noRenewalAfterRelease(t *testing.T) {
 	t.Parallel()
 	rounds := soak(t, 500, 100_000)

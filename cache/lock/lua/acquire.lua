@@ -23,7 +23,7 @@ if l.owner then
   if waits > 0 and not l.waits then redis.call('HSET', KEYS[1], 'waits', '1') end
   return { 'taken', left(l) }
 end
-if redis.call('EXISTS', KEYS[3]) == 1 then return { 'gone' } end
+if l.gone then return { 'gone' } end
 local token, corrupt = last()
 if not token then return corrupt end
 -- The time is the base, so that tokens grow when the counter was lost; the counter

@@ -17,7 +17,7 @@ local l, failure = look()
 if not l then return failure end
 local ttl, lifetime, token, since = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[6]), tonumber(ARGV[7])
 if l.owner and l.owner ~= ARGV[1] then return { 'taken', left(l) } end
-if not l.owner and redis.call('EXISTS', KEYS[3]) == 1 then return { 'gone' } end
+if l.gone then return { 'gone' } end
 local known, corrupt = last()
 if not known then return corrupt end
 if l.owner then

@@ -34,8 +34,9 @@ local function look()
     if not l.token or not l.since or not l.ttl or l.ttl < 1 or not l.label then
       return nil, { 'corrupt', 'the lock does not decode' }
     end
-  elseif redis.call('EXISTS', KEYS[1]) == 1 then
-    return nil, { 'corrupt', 'the lock has no owner' }
+  elseif redis.call('EXISTS', KEYS[1], KEYS[3]) > 0 then
+    if redis.call('EXISTS', KEYS[1]) == 1 then return nil, { 'corrupt', 'the lock has no owner' } end
+    l.gone = true -- the id was given up
   end
   return l
 end
