@@ -71,7 +71,7 @@
 //   - Acquire is idempotent: all that is sent for one call carries one id, so a
 //     lost reply never makes our own lock look like somebody else's, and what may
 //     still be under way when a call gives up or releases finds its id given up (for
-//     a minute).
+//     a minute), or itself too late by Redis's clock.
 //   - Only the holder releases and extends. Release works when the caller's context
 //     has ended, within the budget, and tells if the lock had been lost.
 //   - No renewal is sent after Release has returned, and none beyond the maximum
@@ -101,8 +101,10 @@
 // Acquire and TryAcquire return ErrUnavailable within the budget (50 ms,
 // [WithTimeout]), and at once when that repeats; under [WithOutageWait] Acquire
 // keeps trying for as long as it may wait. A call that gave up gives the lock back in
-// case it got it, which may take another budget. If that fails, too, the lock is
-// taken until its ttl ends.
+// case it got it, which may take another budget. A server that merely stood still
+// takes nothing for callers who have left, once the process has had a lock of it and
+// so knows its clock. What remains is a lock that was taken, whose reply was lost, and
+// that could not be given back either: it is taken until its ttl ends.
 //
 // A lease whose renewals fail is valid to its end, and then lost. Release returns
 // ErrUnavailable: the lock ends with its ttl.

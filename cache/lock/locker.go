@@ -37,7 +37,12 @@ func New(client redis.UniversalClient, options ...Option) (*Locker, error) {
 	if err := rdb.Misconfigured("lock.New", mistakes...); err != nil {
 		return nil, err
 	}
-	return cfg.locker(&single{conn: conn, scripts: standard, replicas: cfg.replicas.value}), nil
+	return cfg.locker(&single{
+		conn:     conn,
+		scripts:  standard,
+		replicas: cfg.replicas.value,
+		patience: cfg.budget + cfg.replicas.value.timeout,
+	}), nil
 }
 
 func (c *config) locker(s store) *Locker {

@@ -42,7 +42,7 @@ func NewRedlock(clients []redis.UniversalClient, options ...Option) (*Locker, er
 			mistakes = append(mistakes, fmt.Errorf("client %d is one of those before: a server has one vote", i+1))
 		}
 		seen[server] = true
-		q.servers = append(q.servers, &single{conn: conn, scripts: standard})
+		q.servers = append(q.servers, &single{conn: conn, scripts: standard, patience: cfg.budget})
 	}
 	if err := rdb.Misconfigured("lock.NewRedlock", mistakes...); err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ const splitVote = 25 * time.Millisecond
 func (q *quorum) acquire(ctx context.Context, c *claim, who waiting) (grant, error) {
 	begun := time.Now()
 	v := q.ask(func(s *single) (grant, error) {
-		return s.grant(ctx, c, s.scripts.acquire.On(c.keys, c.owner, millis(c.ttl), lifetime(c.ttl), c.label, int(who)))
+		return s.take(ctx, c, who)
 	})
 	if len(v.held) >= q.majority {
 		// The highest of a majority, known to a majority: the next one, of which

@@ -40,22 +40,41 @@ type grant struct {
 	left  time.Duration // else how long the lock is taken, for all that is known
 	token int64
 	since time.Time
+	now   int64 // of Redis, in µs; 0 if it is not known
+	late  bool  // Redis came to it when nobody waited any more
 }
 
 // single keeps locks in one Redis.
 type single struct {
 	conn     *rdb.Conn
 	scripts  *scripts
-	replicas replicaSync // none if 0
+	replicas replicaSync   // none if 0
+	patience time.Duration // how long a call waits at most
+	clocks   clocks
 }
 
 func (s *single) acquire(ctx context.Context, c *claim, who waiting) (grant, error) {
-	cmd := s.scripts.acquire.On(c.keys, c.owner, millis(c.ttl), lifetime(c.ttl), c.label, int(who))
-	g, err := s.grant(ctx, c, cmd)
+	g, err := s.take(ctx, c, who)
 	if g.held {
 		c.token, c.since = g.token, g.since
 	}
 	return g, err
+}
+
+// take runs the script that takes the lock if it is free.
+func (s *single) take(ctx context.Context, c *claim, who waiting) (grant, error) {
+	server := s.conn.Server(ctx, c.lock)
+	for range 2 {
+		begun := time.Now()
+		latest := s.clocks.latest(server, begun.Add(s.patience))
+		cmd := s.scripts.acquire.On(c.keys, c.owner, millis(c.ttl), lifetime(c.ttl), c.label, int(who), latest)
+		g, err := s.grant(ctx, c, cmd)
+		s.clocks.learn(server, begun, g.now)
+		if !g.late {
+			return g, err
+		}
+	}
+	return grant{}, errLate
 }
 
 func (s *single) extend(ctx context.Context, c *claim, ttl time.Duration) (grant, error) {
@@ -76,8 +95,14 @@ func (s *single) grant(ctx context.Context, c *claim, cmd *rdb.Cmd) (grant, erro
 	switch {
 	case err != nil:
 		return grant{}, err
-	case word == "held" && len(values) == 2 && values[0] > 0:
-		return grant{held: true, begun: begun, token: values[0], since: time.UnixMicro(values[1])}, nil
+	case word == "held" && len(values) >= 2 && values[0] > 0:
+		g := grant{held: true, begun: begun, token: values[0], since: time.UnixMicro(values[1])}
+		if len(values) == 3 && !cmd.Repeated() { // or its time is of another run
+			g.now = values[2]
+		}
+		return g, nil
+	case word == "late" && len(values) == 1:
+		return grant{late: true, now: values[0]}, nil
 	case word == "taken" && len(values) == 1:
 		return grant{left: time.Duration(values[0]) * time.Millisecond}, nil
 	case word == "lost" || word == "gone":

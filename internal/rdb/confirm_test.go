@@ -78,6 +78,39 @@ func TestConn_confirmOnEach(t *testing.T) {
 	})
 }
 
+// Both go to the key's master, in one round trip: a Cluster would send WAIT, which has
+// no key, to any.
+//
+// Red without manner.one.
+func TestConn_confirmOneTrip(t *testing.T) {
+	t.Parallel()
+	b := testkit.Shared(t, "cluster3")
+	client, proxies := b.ProxiedClient(t)
+	conn, err := rdb.Open(client, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := b.Prefix(t)
+	set := func(id string) *rdb.Cmd {
+		key := rdb.Key(prefix, "confirm", id)
+		return rdb.NewCmd(key, "set", key, "1", "px", 60000)
+	}
+	for _, id := range []string{"a", "b", "c", "d", "e", "f"} { // all masters are known
+		if err := conn.Exec(t.Context(), set(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []string{"a", "b", "c", "d", "e", "f"} {
+		proxies.Each((*testkit.Proxy).Reset)
+		if _, err := conn.Confirm(t.Context(), set(id), 1, 5*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		if trips, commands := proxies.RoundTrips(), proxies.Commands(); trips != 1 || commands != 2 {
+			t.Errorf("%s: %d round trips, %d commands; want 1 and 2", id, trips, commands)
+		}
+	}
+}
+
 // A lost reply repeats both, if the first may be; a silent server ends both in time.
 func TestConn_confirmLostReply(t *testing.T) {
 	t.Parallel()

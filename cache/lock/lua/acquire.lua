@@ -9,15 +9,19 @@
 -- ARGV[5]  1 if the caller waits, should the lock be taken; 2 if others wait besides,
 --          who must be told of this acquire's own end; else 0
 --
--- Returns { 'held', token, since in µs }, { 'taken', ms left }, { 'gone' } if the id
--- was given up, or what lock.lua says.
+-- ARGV[6]  the latest instant, in µs of Redis TIME, at which the caller may still be
+--          waiting for the answer; 0 if it does not know Redis's clock
+--
+-- Returns { 'held', token, since in µs, this instant if it was taken now, else 0 },
+-- { 'taken', ms left }, { 'gone' } if the id was given up, { 'late', this instant in
+-- µs } if nobody waits any more, or what lock.lua says.
 local l, failure = look()
 if not l then return failure end
 local ttl, waits = tonumber(ARGV[2]), tonumber(ARGV[5])
 if l.owner == ARGV[1] then
   prolong(l, ttl)
   if waits == 2 then redis.call('HSET', KEYS[1], 'waits', '1') end
-  return { 'held', l.token, l.since }
+  return { 'held', l.token, l.since, 0 }
 end
 if l.owner then
   if waits > 0 and not l.waits then redis.call('HSET', KEYS[1], 'waits', '1') end
@@ -30,7 +34,10 @@ if not token then return corrupt end
 -- is what they grow by when the clock was set back.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+-- A server that was stopped, or busy, finds the commands of callers who have left.
+local latest = tonumber(ARGV[6])
+if latest > 0 and now > latest then return { 'late', now } end
 token = math.max(token + 1, now)
 if token > MOST then return { 'corrupt', 'the counter is too large' } end
 take(token, token, now, ttl, tonumber(ARGV[3]), ARGV[4], waits == 2)
-return { 'held', token, now }
+return { 'held', token, now, now }
