@@ -84,6 +84,19 @@ func LateAcquire(tb testing.TB, l *Locker, key string, ttl time.Duration) bool {
 	return g.held
 }
 
+// StalledAcquire runs an acquire whose caller waited until long ago. It reports whether
+// that takes the lock.
+func StalledAcquire(tb testing.TB, l *Locker, key string, ttl time.Duration) bool {
+	tb.Helper()
+	c, s := newClaim(l.redisKey(key), "", ttl), l.store.(*single)
+	cmd := s.scripts.acquire.On(c.keys, c.owner, millis(ttl), lifetime(ttl), "", 0, 1)
+	g, err := s.grant(context.Background(), c, cmd)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return g.held
+}
+
 // RepeatAcquire runs the acquire of a lease once more, with a ttl, as a network may.
 func RepeatAcquire(tb testing.TB, lease *Lease, ttl time.Duration) {
 	tb.Helper()
@@ -91,4 +104,14 @@ func RepeatAcquire(tb testing.TB, lease *Lease, ttl time.Duration) {
 	if _, err := lease.locker.store.acquire(context.Background(), c, nobody); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// ForgetTime makes l think that Redis's clock is behind of what it is.
+func ForgetTime(l *Locker, d time.Duration) {
+	s := l.store.(*single)
+	server := s.conn.Server(context.Background(), "")
+	v, _ := s.clocks.m.Load(server)
+	r := v.(reading)
+	r.redis -= d.Microseconds()
+	s.clocks.m.Store(server, r)
 }

@@ -139,6 +139,49 @@ var checks = map[string]func(x *bench) error{
 		}
 		return nil
 	},
+	"stalled acquire": func(x *bench) error {
+		l, _ := x.pair()
+		if lock.StalledAcquire(x.t, l, "a", long) {
+			return errors.New("a server that stood still has given the lock to nobody")
+		}
+		return nil
+	},
+	"a clock set forward": func(x *bench) error {
+		l, _ := x.pair()
+		release(x.t, acquire(x.t, l, "a", long))
+		lock.ForgetTime(l, time.Hour)
+		_, err := x.soon(l)
+		return err
+	},
+	"majority": func(x *bench) error {
+		s := newServers(x.t, 5)
+		l, theirs := s.locker(x.t), s.locker(x.t)
+		if x.mutate != nil {
+			x.mutate(x.t, l)
+			x.mutate(x.t, theirs)
+		}
+		s.down(0, 1)
+		acquire(x.t, l, "a", long)
+		s.up()
+		if _, ok, err := theirs.TryAcquire(x.t.Context(), "a", long); ok || err != nil {
+			return fmt.Errorf("the lock is had twice, %v", err)
+		}
+		return nil
+	},
+	"stale adopt": func(x *bench) error {
+		s := newServers(x.t, 3)
+		l, theirs := s.locker(x.t), s.locker(x.t)
+		if x.mutate != nil {
+			x.mutate(x.t, l)
+		}
+		lease := acquire(x.t, l, "a", long)
+		s.empty(0, 1, 2)
+		acquire(x.t, theirs, "a", long)
+		if err := lease.Extend(x.t.Context(), long); !errors.Is(err, lock.ErrLost) {
+			return fmt.Errorf("the lock of the next holder was extended, %v", err)
+		}
+		return nil
+	},
 	"repeated acquire": func(x *bench) error {
 		l, theirs := x.pair()
 		lease := acquire(x.t, l, "a", 200*time.Millisecond)
@@ -273,6 +316,9 @@ var mutants = []struct {
 	{name: "second release told lost", file: "release", old: "ARGV[4] and 'freed' or 'lost'", new: "'lost'", by: "lost reply"},
 	{name: "given up, not noted", file: "release", old: "if ARGV[3] ~= '0' then", new: "if false then", by: "late acquire"},
 	{name: "given up, not looked for", file: "acquire", old: "if l.gone then", new: "if false then", by: "late acquire"},
+	{name: "late, and not refused", file: "acquire", old: "if latest > 0 and now > latest then", new: "if false then", by: "stalled acquire"},
+	{name: "Redlock: one is enough", code: lock.Minority, by: "majority"},
+	{name: "Redlock: no owner check on extend", file: "adopt", old: "if l.owner and l.owner ~= ARGV[1] then", new: "if false then", by: "stale adopt"},
 	{name: "no announcement", file: "release", old: "redis.pcall('PUBLISH', ARGV[2], digits(l.token))", new: "", by: "wake-up"},
 	{name: "waiters not noted", file: "acquire", old: "if waits > 0 and not l.waits then", new: "if false then", by: "wake-up"},
 	{name: "token used again", file: "acquire", old: "math.max(token + 1, now)", new: "math.max(token, now)", by: "tokens"},
