@@ -120,6 +120,7 @@ func (s *serializer) acquire(ctx context.Context, end context.CancelFunc, key st
 
 func (s *serializer) giveBack(ctx context.Context, lease *lock.Lease) {
 	if err := lease.Release(ctx); err != nil {
+		_ = rdb.Remember(ctx, err) // whoever saves something outside need not wait again
 		what := "a lock is left to end by itself"
 		if errors.Is(err, lock.ErrLost) {
 			what = "a handler has outlived its lock"

@@ -46,7 +46,7 @@ func TestLocker_oneHolder(t *testing.T) {
 	})
 }
 
-// Ten Lockers of three clients, each with ten goroutines, take turns.
+// Five Lockers, each with a client of its own and eight goroutines, take turns.
 func TestLocker_waitersTakeTurns(t *testing.T) {
 	each(t, func(t *testing.T, b *testkit.Backend, client redis.UniversalClient) {
 		prefix := b.Prefix(t)
