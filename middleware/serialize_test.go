@@ -114,7 +114,7 @@ func TestSerialize_refusals(t *testing.T) {
 		{"queue full", []middleware.SerializeOption{middleware.WithQueueLimit(2)}, 2, 409},
 		{"locked", []middleware.SerializeOption{middleware.WithQueueLimit(2), middleware.WithLockedStatus()}, 2, 423},
 		{"nobody waits", []middleware.SerializeOption{middleware.WithQueueLimit(0)}, 0, 409},
-		{"waited long enough", []middleware.SerializeOption{middleware.WithQueueWait(50 * time.Millisecond)}, 0, 409},
+		{"waited long enough", []middleware.SerializeOption{middleware.WithQueueWait(time.Second)}, 0, 409},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

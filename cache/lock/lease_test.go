@@ -184,7 +184,7 @@ func TestLease_noRenewalAfterRelease(t *testing.T) {
 		for range 2 {
 			wg.Go(func() { lock.Renew(lease) })
 		}
-		for spin := 0; spin < 100*(round%8) && hook.open.Load() == 0; spin++ {
+		for spin := 0; spin < 20*(round%8) && hook.open.Load() == 0; spin++ {
 			runtime.Gosched()
 		}
 		release(t, lease)

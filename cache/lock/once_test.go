@@ -3,6 +3,7 @@ package lock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -250,9 +251,9 @@ func TestLocker_withoutChannels(t *testing.T) {
 	}
 }
 
-// Commands per handover, with a hundred waiters in one process: the release and the
-// next one's acquire. The link's own commands are not counted: its PING and echo come
-// by the second.
+// Commands per handover, with a hundred waiters: of one process, the release and the
+// next one's acquire; of several, an acquire for each. The link's own commands are not
+// counted: its PING and echo come by the second.
 //
 // Red without the announcement in release.lua (5 s a handover), or when all waiters
 // ask Redis (hundreds of commands). Without g.taken in Locker.insist it is 3 in place
@@ -260,40 +261,54 @@ func TestLocker_withoutChannels(t *testing.T) {
 func TestLocker_commandsPerHandover(t *testing.T) {
 	t.Parallel()
 	const waiters = 100
-	b := testkit.Shared(t, "server")
-	hooks := []*counting{{what: "acquire"}, {what: "release"}}
-	client := b.Client(t)
-	for _, h := range hooks {
-		client.AddHook(h)
-	}
-	l := open(t, client, b.Prefix(t))
-	lease := acquire(t, l, "a", long)
-	leases := make(chan *lock.Lease)
-	for range waiters {
-		go func() {
-			lease, err := l.Acquire(t.Context(), "a", long)
-			if err != nil {
-				t.Error(err)
+	for _, tt := range []struct {
+		processes int
+		most      float64
+	}{{1, 3}, {4, 8}} {
+		t.Run(fmt.Sprint(tt.processes), func(t *testing.T) {
+			t.Parallel()
+			b := testkit.Shared(t, "server")
+			prefix, hook := b.Prefix(t), new(counting)
+			lockers := make([]*lock.Locker, tt.processes)
+			for i := range lockers {
+				client := b.Client(t)
+				client.AddHook(hook)
+				lockers[i] = open(t, client, prefix)
 			}
-			leases <- lease
-		}()
+			lease := acquire(t, lockers[0], "a", long)
+			leases := make(chan *lock.Lease)
+			for i := range waiters {
+				go func() {
+					lease, err := lockers[i%tt.processes].Acquire(t.Context(), "a", long)
+					if err != nil {
+						t.Error(err)
+					}
+					leases <- lease
+				}()
+			}
+			testkit.Eventually(t, "all to wait", func() bool {
+				behind := 0
+				for _, l := range lockers {
+					behind += lock.Waiting(l, "a")
+				}
+				return behind == waiters-tt.processes
+			})
+			before, begun := hook.sent.Load(), time.Now()
+			for range waiters {
+				release(t, lease)
+				if lease = <-leases; lease == nil {
+					return
+				}
+			}
+			each := float64(hook.sent.Load()-before) / waiters
+			t.Logf("%.2f commands and %v a handover", each, time.Since(begun)/waiters)
+			if each > tt.most {
+				t.Errorf("%.2f commands a handover; want at most %v", each, tt.most)
+			}
+			if d := time.Since(begun) / waiters; d > time.Second {
+				t.Errorf("%v a handover; want it to be announced", d)
+			}
+			release(t, lease)
+		})
 	}
-	testkit.Eventually(t, "all to wait", func() bool { return lock.Waiting(l, "a") == waiters-1 })
-	sent := func() int64 { return hooks[0].sent.Load() + hooks[1].sent.Load() }
-	before, begun := sent(), time.Now()
-	for range waiters {
-		release(t, lease)
-		if lease = <-leases; lease == nil {
-			return
-		}
-	}
-	each := float64(sent()-before) / waiters
-	t.Logf("%.2f commands and %v a handover", each, time.Since(begun)/waiters)
-	if each > 3 {
-		t.Errorf("%.2f commands a handover; want at most 3", each)
-	}
-	if d := time.Since(begun) / waiters; d > time.Second {
-		t.Errorf("%v a handover; want it to be announced", d)
-	}
-	release(t, lease)
 }
