@@ -1,6 +1,10 @@
 package lock
 
-import "context"
+import (
+	"context"
+
+	"github.com/go-weir/weir/internal/rdb"
+)
 
 type leaseKey struct{}
 
@@ -36,3 +40,11 @@ func (c *leaseContext) Value(key any) any {
 
 // String keeps keys out of logs that print contexts.
 func (c *leaseContext) String() string { return "lock.Lease" }
+
+// detached is ctx for what must be tried whatever has become of its caller: it does
+// not end with it, nor does it remember that Redis was silent to the same request
+// before. A lock that is not given back, or not renewed, costs others more than this
+// one a second wait.
+func detached(ctx context.Context) context.Context {
+	return context.WithValue(context.WithoutCancel(ctx), rdb.MemoryKey(), nil)
+}

@@ -155,7 +155,7 @@ func (l *Lease) renew() {
 	defer l.renewals.Done()
 	// Not cut short by the lease's end: a command that was left behind would be sent
 	// when Release has returned.
-	err := l.extend(context.WithoutCancel(&l.ctx), l.claim.ttl)
+	err := l.extend(detached(&l.ctx), l.claim.ttl)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pause := l.claim.ttl / 3
@@ -221,7 +221,7 @@ func (l *Lease) giveBack(ctx context.Context) error {
 	before := l.stop(released)
 	l.end(nil)
 	l.renewals.Wait() // for a budget at most
-	freed, err := l.locker.store.release(context.WithoutCancel(ctx), l.claim)
+	freed, err := l.locker.store.release(detached(ctx), l.claim)
 	switch {
 	case before == lost:
 		return ErrLost

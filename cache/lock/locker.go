@@ -123,7 +123,7 @@ var errLate = fmt.Errorf("%w: the answer took longer than the lease lasts", ErrU
 func (l *Locker) giveUp(ctx context.Context, c *claim) {
 	if c.doubtful.Load() {
 		// If that fails, too, the lock ends with its ttl.
-		_, _ = l.store.release(context.WithoutCancel(ctx), c)
+		_, _ = l.store.release(detached(ctx), c)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/go-weir/weir/cache/lock"
+	"github.com/go-weir/weir/internal/rdb"
 	"github.com/go-weir/weir/internal/testkit"
 )
 
@@ -212,6 +213,44 @@ func TestLocker_silence(t *testing.T) {
 		lease, err := l.Acquire(t.Context(), "b", long)
 		return err == nil && lease.Release(t.Context()) == nil
 	})
+}
+
+// A request that has met Redis's silence does not ask it again; but what it holds it
+// renews and gives back, once Redis answers.
+//
+// Red when detached keeps the memory of silence.
+func TestLease_outlivesARememberedSilence(t *testing.T) {
+	t.Parallel()
+	b := testkit.Server(t)
+	client := b.Client(t)
+	brief, err := lock.New(client, lock.WithTimeout(100*time.Millisecond), lock.WithPrefix("p"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, client, "p", lock.WithAutoExtend(time.Hour))
+	ctx := context.WithValue(t.Context(), rdb.MemoryKey(), new(rdb.Memory))
+	lease, err := l.Acquire(ctx, "a", long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Pause()
+	_, err = brief.Acquire(ctx, "b", long)
+	b.Resume()
+	rdb.Remember(ctx, err)
+	if _, _, err := l.TryAcquire(ctx, "b", long); !errors.Is(err, lock.ErrUnavailable) {
+		t.Errorf("the request asks again: %v", err)
+	}
+	until := lease.Until()
+	lock.Renew(lease)
+	if !lease.Until().After(until) {
+		t.Error("the lease was not renewed")
+	}
+	if err := lease.Release(ctx); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	if !try(t, l, "a") {
+		t.Error("the lock was not given back")
+	}
 }
 
 // Who may neither publish nor subscribe has waiters that look for themselves, four

@@ -75,7 +75,7 @@ func (q *quorum) acquire(ctx context.Context, c *claim, who waiting) (grant, err
 		return grant{held: true, begun: begun, token: c.token, since: c.since}, nil
 	}
 	// What was given comes back, or nobody would get a majority. Its id is spent.
-	_, _ = q.release(context.WithoutCancel(ctx), c)
+	_, _ = q.release(detached(ctx), c)
 	c.begin()
 	switch {
 	case ctx.Err() != nil:
