@@ -44,7 +44,7 @@ func WithQueueLimit(n int) SerializeOption { return func(c *serializeConfig) { c
 
 // WithQueueWait sets how long a request waits for its turn before it is refused. The
 // default is 10 s, below the time after which most clients and proxies give up; from
-// 1 ms to 1 h.
+// 1 ms to 1 h. If the locker's own lock.WithMaxWait is shorter, that holds.
 func WithQueueWait(d time.Duration) SerializeOption {
 	return func(c *serializeConfig) { c.wait = d }
 }

@@ -40,7 +40,7 @@ func (p *pace) pause(ctx context.Context, g *gate, heard bool, left time.Duratio
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	var ready <-chan struct{}
-	if !p.ready {
+	if !heard && !p.ready {
 		ready = g.watch.ready()
 	}
 	select {

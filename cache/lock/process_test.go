@@ -208,10 +208,9 @@ func pause(t *testing.T, d time.Duration) {
 }
 
 // A failover while replicas confirm every acquire and extend: no two holders, tokens
-// grow, and the lock is had again afterwards.
-//
-// Red without WithReplicaSync on a machine where the replica lags; and the count of
-// replicas is what TestLocker_replicaSync looks at.
+// grow, and the lock is had again afterwards. (Without WithReplicaSync that is luck, as
+// long as the replica does not lag. What it rests on, that an unconfirmed lock is none,
+// is what TestLocker_replicaSync looks at.)
 func TestLocker_failover(t *testing.T) {
 	t.Parallel()
 	b := testkit.Sentinel(t)
