@@ -52,7 +52,7 @@
 //   - Lock/uncontended: what it takes to lock and unlock one of 10,000 keys that
 //     nobody else wants, with 1 and 16 goroutines.
 //   - Lock/handover: the time from a release until another has the lock, where 1 and
-//     100 goroutines of one process have waited for 300 ms; of a hundred, the time
+//     100 goroutines of one process have waited for 300 to 550 ms; of a hundred, the time
 //     until all have had it, by their number.
 //   - With both goes the number of commands, those inside of scripts and those of the
 //     wait included.

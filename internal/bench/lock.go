@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -75,7 +76,7 @@ func (l locker) handOver(ctx context.Context, waiters int) tally {
 			t.verdicts++
 		})
 	}
-	time.Sleep(holding) // the work, while all begin to wait
+	time.Sleep(holding + rand.N(spread)) // the work, while all begin to wait
 	begun := time.Now()
 	err = release(ctx)
 	wg.Wait()
@@ -86,4 +87,8 @@ func (l locker) handOver(ctx context.Context, waiters int) tally {
 
 // holding is how long a lock is held before it is handed over: longer than any peer
 // takes to ask a second time.
-const holding = 300 * time.Millisecond
+// It varies, so that nobody's pauses fit it.
+const (
+	holding = 300 * time.Millisecond
+	spread  = 250 * time.Millisecond
+)
