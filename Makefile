@@ -35,6 +35,7 @@ test: ## run all tests; those that need redis-server are skipped, loudly, withou
 # each.
 define SOAKS
 ./session ^TestInterleavings
+./cache/lock ^TestLocker_(processesUnderFaults|failover|lateAcquire|leavesNoGoroutine)|^TestLease_noRenewal
 endef
 export SOAKS
 

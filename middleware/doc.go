@@ -1,6 +1,6 @@
 // Package middleware wraps HTTP handlers: each wrapper names who is asking and
-// what is asked, leaves the decision to an engine (ratelimit, session, cache) and
-// says it in HTTP.
+// what is asked, leaves the decision to an engine (ratelimit, session, cache,
+// cache/lock) and says it in HTTP.
 //
 // # Usage
 //
@@ -49,7 +49,9 @@
 //     outside of Cache where hits are to be paid for as well;
 //  5. Cache, per route: inside Session, it knows whether the handler looked at
 //     one, and does not store what did;
-//  6. the handler.
+//  6. Serialize, per route: directly around what must not run twice at a time, so
+//     that whoever waits has been let in, and a hit waits for nobody;
+//  7. the handler.
 //
 // Compression goes outside of Cache: it then compresses hits as well, and one
 // stored response serves all codings.

@@ -40,6 +40,16 @@ type Watcher interface {
 	Body(p []byte) (more bool)
 }
 
+// A Guard is asked before anything of a response leaves.
+type Guard interface {
+	// BeforeWrite is called before each Write, each piece of a ReadFrom, Flush and
+	// Hijack of the handler's, after the Hook was. With an error nothing leaves, and
+	// the handler gets the error. It says nothing of what has left already: that the
+	// client does not take it for the whole is up to the middleware, by a panic with
+	// http.ErrAbortHandler.
+	BeforeWrite() error
+}
+
 // A Response is one response on its way from a handler to the client, as the
 // middleware sees it that wrapped the writer. Its zero value is ready for
 // [Response.Wrap]. It may be a field of a larger struct but not be copied.
@@ -49,6 +59,7 @@ type Response struct {
 	w       http.ResponseWriter
 	hook    Hook
 	watcher Watcher     // nil if nobody watches
+	guard   Guard       // nil if nobody is asked
 	lost    http.Header // the handler's header once its response is discarded
 	err     error
 	written int64
@@ -64,6 +75,22 @@ type Response struct {
 // there, ReadFrom copies through memory; after it has seen enough, ReadFrom goes
 // to the writer below again.
 func (r *Response) Watch(b Watcher) { r.watcher = b }
+
+// Guard has g asked before anything leaves. It is to be called right after Wrap. A
+// response with a guard is copied through memory, piece by piece.
+func (r *Response) Guard(g Guard) { r.guard = g }
+
+// admit asks the guard.
+func (r *Response) admit() error {
+	if r.guard == nil {
+		return nil
+	}
+	err := r.guard.BeforeWrite()
+	if err != nil {
+		r.wrote(0, err)
+	}
+	return err
+}
 
 // Finish tells the response that the handler has returned. If nothing was
 // written, it calls the hook for the 200 that net/http is about to send.
@@ -155,6 +182,9 @@ func (r *Response) write(p []byte) (int, error) {
 	if !r.ask(http.StatusOK) {
 		return len(p), nil
 	}
+	if err := r.admit(); err != nil {
+		return 0, err
+	}
 	n, err := r.w.Write(p)
 	r.wrote(int64(n), err)
 	if r.watcher != nil && n > 0 && !r.watcher.Body(p[:n]) {
@@ -170,6 +200,9 @@ func (r *Response) writeString(s string) (int, error) {
 	if r.watcher != nil {
 		return r.write([]byte(s))
 	}
+	if err := r.admit(); err != nil {
+		return 0, err
+	}
 	n, err := io.WriteString(r.w, s)
 	r.wrote(int64(n), err)
 	return n, err
@@ -177,7 +210,7 @@ func (r *Response) writeString(s string) (int, error) {
 
 // readFrom is called only if r.w is an io.ReaderFrom.
 func (r *Response) readFrom(src io.Reader) (n int64, err error) {
-	if r.watcher != nil || r.status == 0 && !r.hijacked && !r.discarded {
+	if r.inPieces() || r.status == 0 && !r.hijacked && !r.discarded {
 		var ended bool
 		n, ended, err = r.relay(src)
 		if ended || err != nil {
@@ -193,6 +226,9 @@ func (r *Response) readFrom(src io.Reader) (n int64, err error) {
 	}
 	return n + rest, err
 }
+
+// inPieces reports whether a copy must go through memory, for somebody is to see it.
+func (r *Response) inPieces() bool { return r.watcher != nil || r.guard != nil && !r.discarded }
 
 // sniffLen is how much net/http reads of a source, to find its Content-Type,
 // before it leaves the rest to sendfile.
@@ -212,7 +248,7 @@ func (r *Response) relay(src io.Reader) (n int64, ended bool, err error) {
 	defer relayBuffers.Put(buf)
 	for {
 		p := buf[:]
-		if r.watcher == nil {
+		if !r.inPieces() {
 			p = buf[:sniffLen] // what is read here is lost to sendfile
 		}
 		nr, readErr := src.Read(p)
@@ -236,7 +272,7 @@ func (r *Response) relay(src io.Reader) (n int64, ended bool, err error) {
 			}
 			return n, false, readErr
 		}
-		if nr > 0 && r.watcher == nil {
+		if nr > 0 && !r.inPieces() {
 			return n, false, nil
 		}
 	}
@@ -244,6 +280,11 @@ func (r *Response) relay(src io.Reader) (n int64, ended bool, err error) {
 
 func (r *Response) flush() error {
 	pass := r.ask(http.StatusOK)
+	if pass {
+		if err := r.admit(); err != nil {
+			return err
+		}
+	}
 	// Also if discarded. It is the hook's answer that leaves then, or a client
 	// would wait for it as long as the handler goes on streaming.
 	err := http.NewResponseController(r.w).Flush()
@@ -257,6 +298,9 @@ func (r *Response) flush() error {
 func (r *Response) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if !r.ask(0) {
 		return nil, nil, ErrDiscarded
+	}
+	if err := r.admit(); err != nil {
+		return nil, nil, err
 	}
 	conn, rw, err := http.NewResponseController(r.w).Hijack()
 	if err == nil {
