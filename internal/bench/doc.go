@@ -1,6 +1,6 @@
-// Package bench runs Weir's rate limiter, its sessions and its locks beside their
-// peers, in one run, and prints how they compare. It is a module of its own, so that Weir
-// depends on none of them.
+// Package bench runs Weir's rate limiter, its sessions, its data cache and its locks
+// beside their peers, in one run, and prints how they compare. It is a module of its own,
+// so that Weir depends on none of them.
 //
 // # Usage
 //
@@ -9,6 +9,7 @@
 //	go -C internal/bench test -run '^$' -bench 'Decision/denied'   # one part of it
 //	go -C internal/bench test -run '^$' -bench Session             # sessions, 90 seconds; 20 with -short
 //	go -C internal/bench test -run '^$' -bench Lock                # locks, a minute
+//	go -C internal/bench test -run '^$' -bench Data                # data caches, 20 seconds
 //
 // It needs redis-server on the PATH, starts its own on loopback, and ends it.
 // While it runs it tells each comparison's figure; the tables come at the end, as
@@ -56,6 +57,16 @@
 //     until all have had it, by their number.
 //   - With both goes the number of commands, those inside of scripts and those of the
 //     wait included.
+//
+// # What is measured of data caches
+//
+//   - DataStampede: how often the source is asked for a cold key that two instances
+//     ask for, with 100 goroutines each. It is a column of the other table.
+//   - DataHit: a read of what is kept, through the call that would load it: time with
+//     1 and 16 goroutines, Redis commands, round trips, bytes and allocations. A value
+//     is a struct of four fields; each contestant encodes it as it does by default,
+//     go-redis/cache as MessagePack, the others as JSON. TinyLFU keeps bytes for a
+//     second and hears of no change; Weir's near tier keeps values and hears of them.
 //
 // # How to read it
 //
