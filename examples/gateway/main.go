@@ -77,7 +77,7 @@ func newGateway(cfg *config, rdb redis.UniversalClient, limiter *ratelimit.Limit
 	if cfg.cache != "off" {
 		// Gateways of one origin share responses; those of another must not.
 		origin := sha256.Sum256([]byte(cfg.origin.String()))
-		store, err := cache.New(rdb, cache.WithPrefix("weir:"+hex.EncodeToString(origin[:8])))
+		store, err := cache.New(rdb, cache.WithPrefix("weir:"+hex.EncodeToString(origin[:8])), cache.WithTimeout(cfg.wait))
 		if err != nil {
 			return nil, err
 		}
