@@ -36,7 +36,8 @@ import (
 //
 // Requests are for the same resource if scheme, path and query are the same, octet
 // for octet, and Host whatever its case, before and after what http.StripPrefix
-// and its like did to them. Which handler answers is no part of it: services that
+// and its like did to them. What an answer says in No-Vary-Search is learnt by each
+// process as it comes by. Which handler answers is no part of it: services that
 // answer the same URL differently need a cache.WithPrefix each on a shared Redis.
 // Requests with a body or If-Match go to the handler.
 //
@@ -79,6 +80,7 @@ type responseCache struct {
 	policy    rfc9111.Policy
 	refresher *Refresher // nil: the request's own goroutine refreshes
 	refreshes refreshes
+	searches  searches
 	log       *reporter
 }
 
@@ -86,19 +88,21 @@ type responseCache struct {
 type asked struct {
 	request *http.Request
 	query   rfc9111.Request
-	key     string
-	fwd     rfc9111.Forward // why it goes to the handler
-	why     rfc9111.Verdict // in detail; 0 if there is none
-	detail  string          // the same, of what is no rule of RFC 9111
-	keep    bool            // the answer is to be kept if the rules allow
-	found   *storedResponse // what is stored, where it may not answer as it is
-	now     time.Time       // when it was found, by the store's clock
-	alone   bool            // nobody waits for the answer: it is a refresh
+	resource
+	key    string          // of the resource, under search
+	search string          // the No-Vary-Search field that key is by
+	fwd    rfc9111.Forward // why it goes to the handler
+	why    rfc9111.Verdict // in detail; 0 if there is none
+	detail string          // the same, of what is no rule of RFC 9111
+	keep   bool            // the answer is to be kept if the rules allow
+	found  *storedResponse // what is stored, where it may not answer as it is
+	now    time.Time       // when it was found, by the store's clock
+	alone  bool            // nobody waits for the answer: it is a refresh
 }
 
 func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	// The key is of the request as it came: handlers rewrite URLs.
-	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), key: keyOf(r)}
+	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), resource: resourceOf(r)}
+	a.key, a.search = c.searches.keyOf(a.resource)
 	if verdict, bypass := rfc9111.Bypass(r); bypass {
 		a.why, a.fwd = verdict, verdict.Forward()
 		a.keep = r.Method == http.MethodPost

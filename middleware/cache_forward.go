@@ -162,6 +162,7 @@ func (f *forwarded) decide(status int) {
 		return
 	}
 	f.header, f.rules, f.vary = h, rules, f.cache.policy.Vary(h)
+	f.learn()
 }
 
 // watch has the body kept as it is passed on. Where its length is known, the client
@@ -273,9 +274,18 @@ func (f *forwarded) nameType(h http.Header) {
 // invalidate removes what is stored for the request's URL and for those that its
 // answer names, before the client learns of its success (section 4.4).
 func (f *forwarded) invalidate() {
-	f.drop(f.key)
+	f.dropResource(f.resource)
 	for _, u := range rfc9111.Invalidated(f.query.URL, canonical(f.w.Header())) {
-		f.drop(keyOfURL(f.request, u))
+		f.dropResource(f.resource.at(f.request, u))
+	}
+}
+
+// dropResource removes what is stored of a resource, by its plain key and by the
+// one it has under a No-Vary-Search field that is known.
+func (f *forwarded) dropResource(u resource) {
+	f.drop(u.key())
+	if key, field := f.cache.searches.keyOf(u); field != "" {
+		f.drop(key)
 	}
 }
 
