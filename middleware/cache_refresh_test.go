@@ -83,6 +83,10 @@ func TestCache_refreshRequest(t *testing.T) {
 	asked := make(chan seen, 1)
 	release := make(chan struct{})
 	c := newCached(t, func(w http.ResponseWriter, r *http.Request) {
+		if chi.URLParam(r, "id") == "8" && r.Header.Get("If-None-Match") == "" {
+			page("other", "Cache-Control: no-store")(w, r)
+			return
+		}
 		if r.Header.Get("If-None-Match") != "" {
 			<-release
 			asked <- seen{r.Header.Clone(), chi.URLParam(r, "id"), r.Context().Err(), r.Method}
