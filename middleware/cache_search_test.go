@@ -53,3 +53,21 @@ func TestCache_noVarySearchOfTwo(t *testing.T) {
 	two.do("GET", "/page?id=1&x=4").isHit().hasBody(200, "id=1&x=2")
 	two.do("GET", "/page?id=2&x=1").isStored()
 }
+
+// What one process keeps by one rule, another does not find by another one. Without the
+// field in keyUnder it does.
+func TestCache_noVarySearchApart(t *testing.T) {
+	t.Parallel()
+	b := testkit.Mini(t)
+	rdb, prefix := b.Client(t), b.Prefix(t)
+	name := "x"
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		fresh(r.URL.RawQuery, `No-Vary-Search: params=("`+name+`")`)(w, r)
+	}
+	one := newCachedFor(t, rdb, prefix, nil, handler)
+	two := newCachedFor(t, rdb, prefix, nil, handler)
+	one.do("GET", "/page?a=0").isStored()
+	name = "y"
+	two.do("GET", "/page?a=1&y=5").isStored()
+	one.do("GET", "/page?a=1&x=9").isStored().hasBody(200, "a=1&x=9")
+}
