@@ -102,6 +102,7 @@ type asked struct {
 
 func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), resource: resourceOf(r)}
+	a.query.Host = r.Host
 	a.key, a.search = c.searches.keyOf(a.resource)
 	if verdict, bypass := rfc9111.Bypass(r); bypass {
 		a.why, a.fwd = verdict, verdict.Forward()

@@ -34,6 +34,7 @@ type forwarded struct {
 	answered time.Time
 	body     []byte
 	tail     string // what is stored behind the part that completes it
+	passed   int64  // how much of that part the client has
 	kept     bool   // the answer is in the store
 }
 
@@ -216,18 +217,16 @@ func (f *forwarded) whole() bool {
 
 // finish does what is left when the handler has returned.
 func (f *forwarded) finish() {
-	if f.tail != "" && int64(len(f.body)) == f.missing.Len() {
+	if f.tail != "" && f.passed == f.missing.Len() {
 		_, _ = io.WriteString(f.w, f.tail) // the client may be gone
 	}
-	// The handler may have looked at its session after the header had left.
-	if !f.kept && !session.Touched(f.request.Context()) {
-		f.store()
-	}
+	f.store()
 }
 
 // store keeps a whole answer.
 func (f *forwarded) store() {
-	if f.header == nil || f.kept || !f.whole() {
+	// The handler may have looked at its session after the header had left.
+	if f.header == nil || f.kept || !f.whole() || session.Touched(f.request.Context()) {
 		return
 	}
 	h := f.cache.policy.StoredHeader(f.rules.Status, f.header, int64(len(f.body)), f.answered)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-weir/weir/cache"
+	"github.com/go-weir/weir/internal/testkit"
 	"github.com/go-weir/weir/middleware"
 )
 
@@ -353,4 +355,17 @@ func TestCache_options(t *testing.T) {
 			f()
 		}()
 	}
+}
+
+// However much is missing, no more than MaxBytes is held of it. Without the bound in
+// pass all of it is.
+func TestCache_completesTooMuch(t *testing.T) {
+	t.Parallel()
+	big := strings.Repeat("0123456789", 2000)
+	c := newCachedOn(t, testkit.Mini(t), []cache.Option{cache.WithMaxBytes(4096)}, ranged(`"a"`, big))
+	c.get("Range: bytes=0-99").isMiss("uri-miss", "", true)
+	if a := c.get(); a.status != 200 || a.body != big {
+		t.Errorf("got %d, %d octets; want all %d", a.status, len(a.body), len(big))
+	}
+	c.get("Range: bytes=0-9").isHit()
 }

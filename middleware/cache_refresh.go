@@ -158,7 +158,9 @@ func (c *responseCache) refreshRequest(a *asked, stored *storedResponse) *asked 
 		delete(r.Header, name)
 	}
 	kept := *stored
-	return &asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), resource: a.resource, key: a.key, search: a.search, fwd: rfc9111.FwdStale, keep: true, found: &kept, alone: true}
+	query := rfc9111.NewRequest(r.Method, r.Header)
+	query.Host = a.query.Host
+	return &asked{request: r, query: query, resource: a.resource, key: a.key, search: a.search, fwd: rfc9111.FwdStale, keep: true, found: &kept, alone: true}
 }
 
 // refresh asks the handler for a request whose client has its answer.
