@@ -25,6 +25,24 @@
 //     field without a name) panics at mount time, as a nil handler does with
 //     http.Handle.
 //
+// # The response cache and its standards
+//
+//	RFC 9111    all of it, as a shared cache; Age, Vary, validation with merged 304s
+//	            and 200s to HEAD, invalidation by unsafe methods, every directive
+//	RFC 9110    conditional requests and ranges answered from what is stored; parts
+//	            stored, joined, and completed by asking for what is missing
+//	RFC 5861    stale-while-revalidate, refreshed once; stale-if-error
+//	RFC 8246    immutable
+//	RFC 9211    Cache-Status on every answer, named weir
+//	RFC 9213    CDN-Cache-Control, or the fields of WithTargets
+//
+// There are two profiles. The default is safe; WithRFCProfile does all that the RFC
+// allows a shared cache. On the public suite of HTTP cache behaviour (`make
+// conformance`, the edition on npm) the safe profile gives up four verdicts for it:
+// headers-store-Set-Cookie, 304-etag-update-response-Set-Cookie, other-set-cookie and
+// other-authorization-must-revalidate. examples/gateway/conformance/expected.json
+// lists each test that is not passed, and why.
+//
 // # When Redis is silent
 //
 // A request waits in vain for at most one budget (50 ms) in all, however many

@@ -32,11 +32,12 @@ type Hook interface {
 	BeforeHeader(status int) (pass bool)
 }
 
-// A Watcher reads a response's body along with the client.
+// A Watcher reads a response's body along with the client, or in its place.
 type Watcher interface {
 	// Body is called with each piece that the writer below has accepted, after
-	// it did. It must not keep or change p. Once it returns false it is not
-	// called again.
+	// it did; or, of a response that the hook has answered itself, with each
+	// piece that is discarded. It must not keep or change p. Once it returns
+	// false it is not called again.
 	Body(p []byte) (more bool)
 }
 
@@ -62,11 +63,14 @@ type Response struct {
 	guard   Guard       // nil if nobody is asked
 	lost    http.Header // the handler's header once its response is discarded
 	err     error
+	last    func(p []byte) // see BeforeLast; nil if nobody asked
+	length  int64
 	written int64
 	status  int // of the final header; 0 until it is sent
 
 	asked     bool // the hook has been called
 	discarded bool
+	withdrawn bool
 	hijacked  bool
 }
 
@@ -91,6 +95,18 @@ func (r *Response) admit() error {
 	}
 	return err
 }
+
+// BeforeLast has before called once, right before the piece of body that completes
+// length bytes is passed on, with that piece: a client that knows the length is
+// done with it. It is not called for a body of no bytes, nor for one that ReadFrom
+// passes on unwatched. It is meant to be called along with Watch.
+func (r *Response) BeforeLast(length int64, before func(p []byte)) {
+	r.length, r.last = length, before
+}
+
+// Withdraw is for a hook that returns false and answers later, after the handler
+// has returned: nothing leaves until then, not even by a Flush of the handler's.
+func (r *Response) Withdraw() { r.withdrawn = true }
 
 // Finish tells the response that the handler has returned. If nothing was
 // written, it calls the hook for the 200 that net/http is about to send.
@@ -180,25 +196,37 @@ func (r *Response) writeHeader(status int) {
 
 func (r *Response) write(p []byte) (int, error) {
 	if !r.ask(http.StatusOK) {
+		r.watch(p)
 		return len(p), nil
 	}
 	if err := r.admit(); err != nil {
 		return 0, err
 	}
+	if r.last != nil && r.written+int64(len(p)) >= r.length && len(p) > 0 {
+		before := r.last
+		r.last = nil
+		before(p)
+	}
 	n, err := r.w.Write(p)
 	r.wrote(int64(n), err)
-	if r.watcher != nil && n > 0 && !r.watcher.Body(p[:n]) {
-		r.watcher = nil
-	}
+	r.watch(p[:n])
 	return n, err
 }
 
-func (r *Response) writeString(s string) (int, error) {
-	if !r.ask(http.StatusOK) {
-		return len(s), nil
+// watch shows a piece of body to who watches.
+func (r *Response) watch(p []byte) {
+	if r.watcher != nil && len(p) > 0 && !r.watcher.Body(p) {
+		r.watcher = nil
 	}
-	if r.watcher != nil {
+}
+
+func (r *Response) writeString(s string) (int, error) {
+	pass := r.ask(http.StatusOK)
+	if r.watcher != nil || r.last != nil {
 		return r.write([]byte(s))
+	}
+	if !pass {
+		return len(s), nil
 	}
 	if err := r.admit(); err != nil {
 		return 0, err
@@ -280,6 +308,9 @@ func (r *Response) relay(src io.Reader) (n int64, ended bool, err error) {
 
 func (r *Response) flush() error {
 	pass := r.ask(http.StatusOK)
+	if r.withdrawn {
+		return ErrDiscarded
+	}
 	if pass {
 		if err := r.admit(); err != nil {
 			return err
