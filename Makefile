@@ -37,6 +37,9 @@ test: ## run all tests; those that need redis-server are skipped, loudly, withou
 # each.
 define SOAKS
 ./session ^TestInterleavings
+./cache/lock ^TestLocker_(processesUnderFaults|failover|lateAcquire|leavesNoGoroutine)|^TestLease_noRenewal
+./cache ^Test(Load_stampede|Interleavings|Near_bound|Cache_DeletePattern_inSteps)
+./cache/event ^Test(Gap_everyLoss|Consume_killedOften|Follow_disconnects)
 endef
 export SOAKS
 

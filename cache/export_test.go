@@ -75,3 +75,21 @@ func (s *Store) Comparing() bool {
 
 // Unused has the near tier look as if nobody had read it for long.
 func (s *Store) Unused() { s.near.pulse.used.Store(monotonic() - int64(2*pulseIdle)) }
+
+// DataLua is what the scripts on data share.
+var DataLua = dataLua
+
+// ParseEntry is the data of an entry.
+func ParseEntry(text string) (data string, err error) {
+	e, err := parseEntry(text)
+	return e.data, err
+}
+
+// ParseAnswer reads a reply of ask.lua.
+func ParseAnswer(reply []any) error {
+	_, err := parseAnswer(reply, 0)
+	return err
+}
+
+// Hear has the near tier hear a message.
+func (s *Store) Hear(message string) { s.near.hear(message) }

@@ -211,7 +211,8 @@ func (r rig) invalidations() map[string]func() error {
 
 // What a load under way brings is given to those only who asked before it began, once
 // something has made it obsolete: a value, that there is none, and one that cannot be
-// stored. Protected by the marks in loadLeased, and by spoil and covered in data.lua.
+// stored. Protected by the marks in loadLeased, by spoil and covered in data.lua, and by
+// the barrier in fill.lua.
 func testLateJoiners(r rig) {
 	for name, invalidate := range r.invalidations() {
 		if name == "tags" {

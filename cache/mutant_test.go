@@ -95,7 +95,6 @@ func TestInterleavings_findMutants(t *testing.T) {
 	for name, m := range map[string]mutant{
 		"fill compares no lease":               {"fill.lua", "if not l or l.token ~= ARGV[2] then return { 0 } end", "if not l then l = { born = 1e15, epoch = (look() or {}).e } end"},
 		"fill compares no born":                {"fill.lua", "not covered(s, name, l.epoch, l.born, nil, ARGV[7])", "true"},
-		"fill passes the barrier":              {"fill.lua", "l.born >= (s and s.b or 0)", "true"},
 		"a deletion leaves the load its lease": {"drop.lua", "spoil(KEYS[2], ARGV[1])", ""},
 		"a deletion leaves the entry":          {"drop.lua", "redis.call('UNLINK', KEYS[1])", ""},
 		"tags are not looked at":               {"data.lua", "if last and last > born or put and (not since or since > put) then return true end", ""},

@@ -36,7 +36,8 @@ import (
 //
 // Requests are for the same resource if scheme, path and query are the same, octet
 // for octet, and Host whatever its case, before and after what http.StripPrefix
-// and its like did to them. Which handler answers is no part of it: services that
+// and its like did to them. What an answer says in No-Vary-Search is learnt by each
+// process as it comes by. Which handler answers is no part of it: services that
 // answer the same URL differently need a cache.WithPrefix each on a shared Redis.
 // Requests with a body or If-Match go to the handler.
 //
@@ -79,9 +80,10 @@ type responseCache struct {
 	store     *cache.Store
 	policy    rfc9111.Policy
 	wait      time.Duration // for somebody else's answer
-	tagged    []string      // names of fields that hold tags
+	tagFields []string      // names of fields that hold tags
 	refresher *Refresher    // nil: the request's own goroutine refreshes
 	refreshes refreshes
+	searches  searches
 	log       *reporter
 }
 
@@ -89,8 +91,9 @@ type responseCache struct {
 type asked struct {
 	request *http.Request
 	query   rfc9111.Request
-	key     string
-	name    string          // its URL, by which purges find it
+	resource
+	key     string          // of the resource, under search
+	search  string          // the No-Vary-Search field that key is by
 	fwd     rfc9111.Forward // why it goes to the handler
 	why     rfc9111.Verdict // in detail; 0 if there is none
 	detail  string          // the same, of what is no rule of RFC 9111
@@ -98,13 +101,15 @@ type asked struct {
 	found   *storedResponse // what is stored, where it may not answer as it is
 	now     time.Time       // when it was found, by the store's clock
 	alone   bool            // nobody waits for the answer: it is a refresh
-	sight   *cache.Found    // of what is stored, with the claim to make it anew
+	sight   cache.Found     // of key, with the claim to make it anew if that was given
+	sighted string          // the key that sight is of; "" if there is none
 	shared  bool            // it has waited for somebody else's answer
 }
 
 func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	// The key is of the request as it came: handlers rewrite URLs.
-	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), key: keyOf(r), name: nameOf(r)}
+	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), resource: resourceOf(r)}
+	a.query.Host = r.Host
+	a.key, a.search = c.searches.keyOf(a.resource)
 	if verdict, bypass := rfc9111.Bypass(r); bypass {
 		a.why, a.fwd = verdict, verdict.Forward()
 		a.keep = r.Method == http.MethodPost
@@ -130,18 +135,18 @@ func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.
 // answer serves a stored response if there is one that may be used. If not, it
 // notes in a why. While somebody else is making one, it waits.
 func (c *responseCache) answer(w http.ResponseWriter, a *asked, next http.Handler) bool {
-	waits := a.collapsible()
+	claim := a.collapsible() && c.wait > 0
 	for until := time.Now().Add(c.wait); ; {
-		stored, ok := c.find(a, waits)
-		if ok && c.reuse(w, a, stored, next) {
+		var stored storedResponse
+		if c.find(a, claim, &stored) && c.reuse(w, a, &stored, next) {
 			return true
 		}
 		left := time.Until(until)
-		if !waits || a.sight == nil || !a.sight.Busy || a.request.Context().Err() != nil {
+		if !a.sight.Busy || a.request.Context().Err() != nil {
 			return false
 		}
 		if left <= 0 {
-			waits, a.detail = false, "collapse-timeout"
+			a.detail = "collapse-timeout"
 			return false
 		}
 		a.sight.Wait(a.request.Context(), left)
@@ -166,7 +171,8 @@ func (c *responseCache) reuse(w http.ResponseWriter, a *asked, stored *storedRes
 	}
 	a.why, a.fwd = decision.Verdict, decision.Verdict.Forward()
 	if decision.Verdict != rfc9111.Credentials {
-		a.found = stored
+		kept := *stored // apart, so that a hit's stays off the heap
+		a.found = &kept
 	}
 	return false
 }
@@ -180,10 +186,10 @@ func (a *asked) collapsible() bool {
 
 // find reads what is stored for the request, and with claim takes the right to make it.
 // Where that is nothing, it notes in a why, and whether the answer is to be kept.
-func (c *responseCache) find(a *asked, claim bool) (stored *storedResponse, ok bool) {
+func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok bool) {
 	r := a.request
 	found, err := c.store.Find(r.Context(), cache.Resource{
-		Key: a.key, Name: a.name, Claim: claim, Decode: decodeStored,
+		Key: a.key, Name: a.resource.name, Claim: claim, Decode: decodeStored,
 		Variant: func(names string) string { return c.variant(c.vary(names), r.Header) },
 	})
 	switch {
@@ -196,32 +202,28 @@ func (c *responseCache) find(a *asked, claim bool) (stored *storedResponse, ok b
 			c.log.report(r.Context(), "answered without Redis", err)
 			a.request = r.WithContext(rdb.Remember(r.Context(), err))
 		}
-		return nil, false
+		return false
 	}
-	a.keep, a.sight, a.now = true, &found, found.Now
-	stored, ok = found.Value.(*storedResponse)
+	a.keep, a.sight, a.sighted, a.now = true, found, a.key, found.Now
+	held, ok := found.Value.(*storedResponse)
 	if !ok {
 		a.fwd = rfc9111.FwdURIMiss
 		if found.Others {
 			a.fwd = rfc9111.FwdVaryMiss
 		}
-		return nil, false
+		return false
 	}
-	seen := *stored // others share it
-	seen.rules.ResponseTime = found.StoredAt
+	*stored = *held // others share it
+	stored.rules.ResponseTime = found.StoredAt
 	if found.Expired {
-		seen.rules.Lifetime = 0
+		stored.rules.Lifetime = 0
 	}
-	return &seen, true
+	return true
 }
 
 // yield ends the request's claim, if it has one; with pass nobody is to wait for what it
 // asks for.
-func (a *asked) yield(pass bool) {
-	if a.sight != nil {
-		a.sight.Yield(a.request.Context(), pass)
-	}
-}
+func (a *asked) yield(pass bool) { a.sight.Yield(a.request.Context(), pass) }
 
 // vary turns the names a Store keeps back into a rule.
 func (c *responseCache) vary(names string) rfc9111.Vary {
@@ -231,13 +233,13 @@ func (c *responseCache) vary(names string) rfc9111.Vary {
 	return c.policy.Vary(http.Header{"Vary": {names}})
 }
 
-// variant names the variant that a request header selects. The values can be
-// long, and can be secrets (Vary: Cookie): only their digest reaches Redis.
+// variant names the variant that a request header selects. The values can be long, and
+// can be secrets (Vary: Cookie): the store digests them.
 func (c *responseCache) variant(v rfc9111.Vary, h http.Header) string {
 	var buf [256]byte // most keys stay off the heap
 	key, ok := v.AppendKey(buf[:0], h)
 	if !ok || len(key) == 0 {
 		return ""
 	}
-	return rdb.Digest(string(key))
+	return string(key)
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // KeyOf is the key under which a request's answer is kept.
-var KeyOf = keyOf
+func KeyOf(r *http.Request) string { return resourceOf(r).key() }
 
 // EntryVersion is the first byte of an entry.
 const EntryVersion = entryVersion

@@ -27,7 +27,7 @@ type forwarded struct {
 	intent  intent
 	missing rfc9111.Span // with intentComplete
 	noted   func() []string
-	again   bool // the answer was of no use: the handler is to be asked as the client asks
+	again   bool         // the answer was of no use: the handler is to be asked as the client asks
 
 	header   http.Header // of the answer being kept; nil if it is not
 	rules    rfc9111.Stored
@@ -35,6 +35,7 @@ type forwarded struct {
 	answered time.Time
 	body     []byte
 	tail     string // what is stored behind the part that completes it
+	passed   int64  // how much of that part the client has
 	kept     bool   // the answer is in the store
 }
 
@@ -169,6 +170,7 @@ func (f *forwarded) decide(status int) {
 		return
 	}
 	f.header, f.rules, f.vary = h, rules, f.cache.policy.Vary(h)
+	f.learn()
 }
 
 // watch has the body kept as it is passed on. Where its length is known, the client
@@ -222,18 +224,16 @@ func (f *forwarded) whole() bool {
 
 // finish does what is left when the handler has returned.
 func (f *forwarded) finish() {
-	if f.tail != "" && int64(len(f.body)) == f.missing.Len() {
+	if f.tail != "" && f.passed == f.missing.Len() {
 		_, _ = io.WriteString(f.w, f.tail) // the client may be gone
 	}
-	// The handler may have looked at its session after the header had left.
-	if !f.kept && !session.Touched(f.request.Context()) {
-		f.store()
-	}
+	f.store()
 }
 
 // store keeps a whole answer.
 func (f *forwarded) store() {
-	if f.header == nil || f.kept || !f.whole() {
+	// The handler may have looked at its session after the header had left.
+	if f.header == nil || f.kept || !f.whole() || session.Touched(f.request.Context()) {
 		return
 	}
 	h := f.cache.policy.StoredHeader(f.rules.Status, f.header, int64(len(f.body)), f.answered)
@@ -265,11 +265,8 @@ func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[stri
 	}
 	// The client has its answer: its leaving is no reason not to keep it.
 	ctx := context.WithoutCancel(f.request.Context())
-	if f.sight == nil {
-		// It is stored without having been looked for: an answer to POST.
-		if _, _ = f.cache.find(&f.asked, false); f.sight == nil {
-			return
-		}
+	if f.sighted != f.key && !f.look(ctx) {
+		return
 	}
 	kept, err := f.sight.Keep(ctx, variant)
 	if err != nil {
@@ -277,6 +274,19 @@ func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[stri
 		return
 	}
 	f.kept = kept
+}
+
+// look finds the place of an answer that has not been looked for: one to POST, or one
+// that is kept under another key than it was asked for by.
+func (f *forwarded) look(ctx context.Context) bool {
+	f.yield(false)
+	a := f.asked
+	a.request = f.request.WithContext(ctx)
+	var stored storedResponse
+	a.sighted = ""
+	f.cache.find(&a, false, &stored)
+	f.sight, f.sighted = a.sight, a.sighted
+	return f.sighted == f.key
 }
 
 // nameType puts the Content-Type right in the header to be stored.
@@ -293,12 +303,21 @@ func (f *forwarded) nameType(h http.Header) {
 // invalidate removes what is stored for the request's URL and for those that its
 // answer names, before the client learns of its success (section 4.4).
 func (f *forwarded) invalidate() {
-	f.drop(f.key)
+	f.dropResource(f.resource)
 	h := canonical(f.w.Header())
 	for _, u := range rfc9111.Invalidated(f.query.URL, h) {
-		f.drop(keyOfURL(f.request, u))
+		f.dropResource(f.resource.at(f.request, u))
 	}
 	f.dropGroups(h)
+}
+
+// dropResource removes what is stored of a resource, by its plain key and by the
+// one it has under a No-Vary-Search field that is known.
+func (f *forwarded) dropResource(u resource) {
+	f.drop(u.key())
+	if key, field := f.cache.searches.keyOf(u); field != "" {
+		f.drop(key)
+	}
 }
 
 // drop removes what is stored under a key.

@@ -7,27 +7,10 @@ import (
 	"strings"
 )
 
-// keyOf names the resource that a request is about: all of what makes two
-// requests ask for different ones, each part behind its length.
-func keyOf(r *http.Request) string {
-	path, query := r.URL.EscapedPath(), r.URL.RawQuery
-	// Of two handlers behind different prefixes that http.StripPrefix took off,
-	// each has its own resources.
-	target := originForm(r.RequestURI)
-	if target == "" || isTarget(target, path, query) {
-		target = ""
-	}
-	return keyFor(r, path, query, target)
-}
-
-// keyFor is the key of a resource of r's scheme and host. target is what was asked
-// for where path and query are not.
-func keyFor(r *http.Request, path, query, target string) string {
-	return keyFrom(schemeOf(r), r.Host, path, query, target)
-}
-
-func keyFrom(scheme, host, path, query, target string) string {
-	parts := [...]string{scheme, strings.ToLower(host), path, query, target}
+// key names the resource: all of what makes two requests ask for different ones,
+// each part behind its length.
+func (u resource) key() string {
+	parts := [...]string{u.scheme, u.host, u.path, u.query, u.target}
 	var buf [256]byte
 	key := buf[:0]
 	for _, p := range parts {
@@ -76,22 +59,20 @@ func effectiveURL(r *http.Request) *url.URL {
 	return u
 }
 
-// keyOfURL is the key under which a GET of u, a URL of r's origin, would be kept by
-// the same cache. What http.StripPrefix took off r it would take off u.
-func keyOfURL(r *http.Request, u *url.URL) string {
-	path := u.EscapedPath()
+// at is the resource that a GET of another URL of the origin would be about. What
+// http.StripPrefix took off r it would take off that one.
+func (u resource) at(r *http.Request, other *url.URL) resource {
+	path := other.EscapedPath()
 	if path == "" {
 		path = "/"
 	}
 	asked, _, _ := strings.Cut(originForm(r.RequestURI), "?")
-	prefix, suffixed := strings.CutSuffix(asked, r.URL.EscapedPath())
-	rest, inside := strings.CutPrefix(path, prefix)
-	if !suffixed || prefix == "" || !inside {
-		return keyFor(r, path, u.RawQuery, "")
+	prefix, suffixed := strings.CutSuffix(asked, u.path)
+	u.path, u.query, u.target = path, other.RawQuery, ""
+	if rest, inside := strings.CutPrefix(path, prefix); suffixed && prefix != "" && inside {
+		if u.path, u.target = rest, path; u.query != "" {
+			u.target += "?" + u.query
+		}
 	}
-	target := path
-	if u.RawQuery != "" {
-		target += "?" + u.RawQuery
-	}
-	return keyFor(r, rest, u.RawQuery, target)
+	return u
 }

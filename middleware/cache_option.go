@@ -88,7 +88,7 @@ func WithoutRequestDirectives() CacheOption {
 // defaultCollapseWait is for how long a request waits for another one's answer.
 const defaultCollapseWait = 5 * time.Second
 
-// WithCollapseWait sets for how long a request waits, when another one, here or in
+// WithCollapseWait sets for how long a request waits when another one, here or in
 // another process, is making the answer: what that brings is for all, if it may be
 // stored and fits them; if not, all go to the handler at once, and for 10 s nobody waits
 // for that answer. Whoever has waited so long goes to the handler as well. The default is
@@ -97,9 +97,10 @@ func WithCollapseWait(d time.Duration) CacheOption {
 	return func(c *responseCache) { c.wait = d }
 }
 
-// WithTagFields names the fields of a response that hold tags for purges, separated by
-// spaces or commas, such as "Surrogate-Key" or "Cache-Tag"; the default is none. Handlers
-// of this program say [cache.Tag]. It panics if one is no field name.
+// WithTagFields names the fields of a response that hold tags for a [Purger], separated
+// by spaces or commas, such as "Surrogate-Key" or "Cache-Tag"; the default is none.
+// Handlers of this program say [cache.Tag]. Of an answer 128 tags count, its groups
+// included, of at most 256 bytes each. It panics if one is no field name.
 func WithTagFields(names ...string) CacheOption {
 	fields := make([]string, 0, len(names))
 	for _, name := range names {
@@ -108,7 +109,7 @@ func WithTagFields(names ...string) CacheOption {
 		}
 		fields = append(fields, http.CanonicalHeaderKey(name))
 	}
-	return func(c *responseCache) { c.tagged = fields }
+	return func(c *responseCache) { c.tagFields = fields }
 }
 
 // WithRefresher runs the refreshes of stale-while-revalidate in r, outside of the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/go-weir/weir/cache"
 	"github.com/go-weir/weir/internal/rfc9111"
 )
 
@@ -124,7 +125,7 @@ func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored 
 		return
 	}
 	b := c.refreshRequest(a, stored)
-	a.sight = nil // the claim is the refresh's
+	a.sight = cache.Found{} // the claim is the refresh's
 	if c.refresher != nil {
 		if !c.refresher.run(func(stop context.Context) { c.refresh(stop, b, id, next) }) {
 			c.refreshes.end(id, true)
@@ -160,7 +161,9 @@ func (c *responseCache) refreshRequest(a *asked, stored *storedResponse) *asked 
 		delete(r.Header, name)
 	}
 	kept := *stored
-	return &asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), key: a.key, name: a.name, fwd: rfc9111.FwdStale, keep: true, found: &kept, alone: true, sight: a.sight}
+	query := rfc9111.NewRequest(r.Method, r.Header)
+	query.Host = a.query.Host
+	return &asked{request: r, query: query, resource: a.resource, key: a.key, search: a.search, fwd: rfc9111.FwdStale, keep: true, found: &kept, alone: true, sight: a.sight, sighted: a.sighted}
 }
 
 // refresh asks the handler for a request whose client has its answer.

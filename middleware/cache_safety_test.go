@@ -52,6 +52,7 @@ func TestCache_neverStored(t *testing.T) {
 		{"Authorization, s-maxage", []string{"Authorization: x"}, []string{"Cache-Control: s-maxage=60"}, "", "", nil},
 		{"Authorization and Cookie, s-maxage", []string{"Authorization: x", "Cookie: a=b"}, []string{"Cache-Control: s-maxage=60"}, "credentials", "", nil},
 		{"X-Forwarded-Host", []string{"X-Forwarded-Host: evil"}, []string{public}, "unkeyed-header", "", nil},
+		{"X-Forwarded-Host, its own", []string{"X-Forwarded-Host: example.com"}, []string{public}, "", "", nil},
 		{"X-Forwarded-Host, keyed", []string{"X-Forwarded-Host: mine"}, []string{public, "Vary: X-Forwarded-Host"}, "", "", nil},
 		{"Authorization, must-revalidate", []string{"Authorization: x"}, []string{age + ", must-revalidate"}, "credentials", "", nil},
 		{"Authorization, public", []string{"Authorization: x"}, []string{public}, "", "", nil},

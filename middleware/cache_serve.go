@@ -23,7 +23,7 @@ func choose(a *asked, stored *storedResponse) (rfc9111.Selection, []rfc9111.Span
 func serveStored(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, selection rfc9111.Selection, spans []rfc9111.Span) {
 	said := rfc9111.Status{Cache: cacheName, Hit: !a.shared, TTL: d.TTL, HasTTL: true, Collapsed: a.shared}
 	if a.shared {
-		said.Fwd = a.fwd // another request did, for both
+		said.Fwd = a.fwd // another request went, for both
 	}
 	if d.Verdict != rfc9111.Fresh {
 		said.Detail = d.Verdict.String()

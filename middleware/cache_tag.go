@@ -20,13 +20,13 @@ func (f *forwarded) tags(h http.Header) []string {
 	if f.noted != nil {
 		tags = f.noted()
 	}
-	for _, name := range f.cache.tagged {
+	for _, name := range f.cache.tagFields {
 		for _, line := range h[name] {
 			tags = append(tags, strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' })...)
 		}
 	}
 	for _, group := range rfc9111.Groups(h) {
-		tags = append(tags, groupTag(originOf(f.request), group))
+		tags = append(tags, groupTag(f.resource.origin(), group))
 	}
 	tags = slices.DeleteFunc(tags, func(tag string) bool { return tag == "" || len(tag) > 256 })
 	return tags[:min(len(tags), maxCacheTags)]
@@ -35,12 +35,19 @@ func (f *forwarded) tags(h http.Header) []string {
 // groupTag is the tag of a cache group, which is one origin's (RFC 9875 section 2.1).
 func groupTag(origin, group string) string { return "group:" + rdb.Digest(origin, group) }
 
-// originOf is the origin of the request's URL (RFC 9110 section 4.3.1).
-func originOf(r *http.Request) string { return schemeOf(r) + "://" + strings.ToLower(r.Host) }
+// origin is the origin of the resource (RFC 9110 section 4.3.1).
+func (u resource) origin() string { return u.scheme + "://" + u.host }
 
-// nameOf is the URL of the resource that a request is about, as prefixes are matched
-// with it.
-func nameOf(r *http.Request) string { return originOf(r) + originForm(r.RequestURI) }
+// name is the resource's URL, as prefixes are matched with it.
+func (u resource) name() string {
+	target := u.target
+	if target == "" {
+		if target = u.path; u.query != "" {
+			target += "?" + u.query
+		}
+	}
+	return u.origin() + target
+}
 
 // dropGroups removes the groups that an answer makes invalid (RFC 9875 section 3).
 func (f *forwarded) dropGroups(h http.Header) {
@@ -50,7 +57,7 @@ func (f *forwarded) dropGroups(h http.Header) {
 	}
 	tags := make([]string, len(groups))
 	for i, group := range groups {
-		tags[i] = groupTag(originOf(f.request), group)
+		tags[i] = groupTag(f.resource.origin(), group)
 	}
 	ctx := context.WithoutCancel(f.request.Context())
 	if err := f.cache.store.DeleteTags(ctx, tags...); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/go-weir/weir/internal/rfc9111"
+	"github.com/go-weir/weir/session"
 )
 
 // meet deals with an answer of the handler's in view of what is stored. It reports
@@ -84,6 +85,8 @@ func (f *forwarded) freshen(own map[string]storedField, update http.Header) (map
 		Status: was.Status, Header: judged, RequestTime: f.started, ResponseTime: f.answered,
 	})
 	switch {
+	case session.Touched(f.request.Context()):
+		rules = was
 	case verdict.OK():
 		vary := f.cache.policy.Vary(h)
 		f.put(rules, vary, fields, []byte(f.found.body))
@@ -224,14 +227,20 @@ func (f *forwarded) complete() bool {
 
 // pass sends a piece of the part that completes what is stored, and keeps it.
 func (f *forwarded) pass(p []byte) bool {
-	if room := f.missing.Len() - int64(len(f.body)); int64(len(p)) > room {
-		p = p[:max(0, room)]
+	if room := f.missing.Len() - f.passed; int64(len(p)) > room {
+		p = p[:room]
 	}
-	if _, err := f.w.Write(p); err != nil {
-		f.header = nil
+	n, err := f.w.Write(p)
+	f.passed += int64(n)
+	switch {
+	case err != nil:
+		f.header, f.body = nil, nil
 		return false
+	case len(f.body)+len(p) > f.cache.store.MaxBytes():
+		f.header, f.body = nil, nil
+	case f.header != nil:
+		f.body = append(f.body, p...)
 	}
-	f.body = append(f.body, p...)
 	return true
 }
 

@@ -37,7 +37,8 @@ func (p *Purger) Soft() *Purger { return &Purger{p.store, true} }
 
 // URLs purges what is stored for URLs, all variants of each: absolute ones, with the
 // scheme and host that the server itself sees, which behind a proxy that ends TLS is
-// "http". Of handlers inside http.StripPrefix the responses are found by tags, not so.
+// "http". Responses of handlers inside http.StripPrefix, and those that say
+// No-Vary-Search, are found by Prefix or tags, not so.
 func (p *Purger) URLs(ctx context.Context, urls ...string) error {
 	keys := make([]string, len(urls))
 	for i, text := range urls {
@@ -49,7 +50,7 @@ func (p *Purger) URLs(ctx context.Context, urls ...string) error {
 		if path == "" {
 			path = "/"
 		}
-		keys[i] = keyFrom(u.Scheme, u.Host, path, u.RawQuery, "")
+		keys[i] = resource{scheme: u.Scheme, host: strings.ToLower(u.Host), path: path, query: u.RawQuery}.key()
 	}
 	var all []error
 	for _, key := range keys {

@@ -41,6 +41,16 @@ type Watcher interface {
 	Body(p []byte) (more bool)
 }
 
+// A Guard is asked before anything of a response leaves.
+type Guard interface {
+	// BeforeWrite is called before each Write, each piece of a ReadFrom, Flush and
+	// Hijack of the handler's, after the Hook was. With an error nothing leaves, and
+	// the handler gets the error. It says nothing of what has left already: that the
+	// client does not take it for the whole is up to the middleware, by a panic with
+	// http.ErrAbortHandler.
+	BeforeWrite() error
+}
+
 // A Response is one response on its way from a handler to the client, as the
 // middleware sees it that wrapped the writer. Its zero value is ready for
 // [Response.Wrap]. It may be a field of a larger struct but not be copied.
@@ -50,6 +60,7 @@ type Response struct {
 	w       http.ResponseWriter
 	hook    Hook
 	watcher Watcher     // nil if nobody watches
+	guard   Guard       // nil if nobody is asked
 	lost    http.Header // the handler's header once its response is discarded
 	err     error
 	last    func(p []byte) // see BeforeLast; nil if nobody asked
@@ -68,6 +79,22 @@ type Response struct {
 // there, ReadFrom copies through memory; after it has seen enough, ReadFrom goes
 // to the writer below again.
 func (r *Response) Watch(b Watcher) { r.watcher = b }
+
+// Guard has g asked before anything leaves. It is to be called right after Wrap. A
+// response with a guard is copied through memory, piece by piece.
+func (r *Response) Guard(g Guard) { r.guard = g }
+
+// admit asks the guard.
+func (r *Response) admit() error {
+	if r.guard == nil {
+		return nil
+	}
+	err := r.guard.BeforeWrite()
+	if err != nil {
+		r.wrote(0, err)
+	}
+	return err
+}
 
 // BeforeLast has before called once, right before the piece of body that completes
 // length bytes is passed on, with that piece: a client that knows the length is
@@ -172,6 +199,9 @@ func (r *Response) write(p []byte) (int, error) {
 		r.watch(p)
 		return len(p), nil
 	}
+	if err := r.admit(); err != nil {
+		return 0, err
+	}
 	if r.last != nil && r.written+int64(len(p)) >= r.length && len(p) > 0 {
 		before := r.last
 		r.last = nil
@@ -198,6 +228,9 @@ func (r *Response) writeString(s string) (int, error) {
 	if !pass {
 		return len(s), nil
 	}
+	if err := r.admit(); err != nil {
+		return 0, err
+	}
 	n, err := io.WriteString(r.w, s)
 	r.wrote(int64(n), err)
 	return n, err
@@ -205,7 +238,7 @@ func (r *Response) writeString(s string) (int, error) {
 
 // readFrom is called only if r.w is an io.ReaderFrom.
 func (r *Response) readFrom(src io.Reader) (n int64, err error) {
-	if r.watcher != nil || r.status == 0 && !r.hijacked && !r.discarded {
+	if r.inPieces() || r.status == 0 && !r.hijacked && !r.discarded {
 		var ended bool
 		n, ended, err = r.relay(src)
 		if ended || err != nil {
@@ -221,6 +254,9 @@ func (r *Response) readFrom(src io.Reader) (n int64, err error) {
 	}
 	return n + rest, err
 }
+
+// inPieces reports whether a copy must go through memory, for somebody is to see it.
+func (r *Response) inPieces() bool { return r.watcher != nil || r.guard != nil && !r.discarded }
 
 // sniffLen is how much net/http reads of a source, to find its Content-Type,
 // before it leaves the rest to sendfile.
@@ -240,7 +276,7 @@ func (r *Response) relay(src io.Reader) (n int64, ended bool, err error) {
 	defer relayBuffers.Put(buf)
 	for {
 		p := buf[:]
-		if r.watcher == nil {
+		if !r.inPieces() {
 			p = buf[:sniffLen] // what is read here is lost to sendfile
 		}
 		nr, readErr := src.Read(p)
@@ -264,7 +300,7 @@ func (r *Response) relay(src io.Reader) (n int64, ended bool, err error) {
 			}
 			return n, false, readErr
 		}
-		if nr > 0 && r.watcher == nil {
+		if nr > 0 && !r.inPieces() {
 			return n, false, nil
 		}
 	}
@@ -274,6 +310,11 @@ func (r *Response) flush() error {
 	pass := r.ask(http.StatusOK)
 	if r.withdrawn {
 		return ErrDiscarded
+	}
+	if pass {
+		if err := r.admit(); err != nil {
+			return err
+		}
 	}
 	// Also if discarded. It is the hook's answer that leaves then, or a client
 	// would wait for it as long as the handler goes on streaming.
@@ -288,6 +329,9 @@ func (r *Response) flush() error {
 func (r *Response) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if !r.ask(0) {
 		return nil, nil, ErrDiscarded
+	}
+	if err := r.admit(); err != nil {
+		return nil, nil, err
 	}
 	conn, rw, err := http.NewResponseController(r.w).Hijack()
 	if err == nil {

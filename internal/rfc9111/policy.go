@@ -89,6 +89,10 @@ type Request struct {
 	Header     http.Header
 	Directives RequestDirectives
 
+	// Host is the request's Host, for what is compared with it; empty where it is
+	// not known.
+	Host string
+
 	// URL is the effective request URI (RFC 9110 7.1), for what is compared with
 	// it; nil where it is not known.
 	URL *url.URL

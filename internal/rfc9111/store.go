@@ -102,21 +102,31 @@ func (p Policy) forbidden(req *Request, resp *Response, d *ResponseDirectives) V
 // urlFields are request header fields that applications and their frameworks
 // build URLs and redirects from, or choose another resource or method by.
 var urlFields = [...]string{
-	"Forwarded", "X-Forwarded-Host", "X-Forwarded-Scheme", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server",
+	"Forwarded", "X-Forwarded-Host", "X-Forwarded-Scheme", "X-Forwarded-Port", "X-Forwarded-Prefix",
 	"X-Host", "X-Original-Host", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override",
 }
 
-// unkeyed reports whether the request has one of urlFields that vary does not
-// name. X-Forwarded-Proto counts unless it says http or https: so much a load
-// balancer says of every request.
+// unkeyed reports whether the request has one of urlFields, or X-Forwarded-Proto,
+// that vary does not name. What load balancers say of every request does not count.
 func (r *Request) unkeyed(vary Vary) bool {
 	for _, name := range urlFields {
-		if len(r.Header[name]) > 0 && !vary.has(name) {
+		if r.steers(name) && !vary.has(name) {
 			return true
 		}
 	}
-	for _, v := range r.Header["X-Forwarded-Proto"] {
-		if v != "http" && v != "https" && !vary.has("X-Forwarded-Proto") {
+	return r.steers("X-Forwarded-Proto") && !vary.has("X-Forwarded-Proto")
+}
+
+// steers reports whether the request has a field with a value that could lead
+// somewhere: any but its own Host, which is part of the key, http or https, and
+// their ports.
+func (r *Request) steers(name string) bool {
+	for _, v := range r.Header[name] {
+		switch {
+		case name == "X-Forwarded-Proto" && (v == "http" || v == "https"):
+		case name == "X-Forwarded-Port" && (v == "80" || v == "443"):
+		case name == "X-Forwarded-Host" && r.Host != "" && v == r.Host:
+		default:
 			return true
 		}
 	}

@@ -213,6 +213,8 @@ func TestStorable_unkeyedFields(t *testing.T) {
 		{"named by Vary", safe, h("X-Forwarded-Host", "a"), 200, h("Cache-Control", "max-age=60", "Vary", "Accept, X-Forwarded-Host"), rfc9111.Store},
 		{"X-Forwarded-Proto of a load balancer", safe, h("X-Forwarded-Proto", "https"), 200, fresh, rfc9111.Store},
 		{"X-Forwarded-Proto of nobody", safe, h("X-Forwarded-Proto", "javascript"), 200, fresh, rfc9111.Unkeyed},
+		{"X-Forwarded-Port of a load balancer", safe, h("X-Forwarded-Port", "443"), 200, fresh, rfc9111.Store},
+		{"X-Forwarded-Port of nobody", safe, h("X-Forwarded-Port", "1"), 200, fresh, rfc9111.Unkeyed},
 		{"X-Forwarded-For", safe, h("X-Forwarded-For", "192.0.2.1"), 200, fresh, rfc9111.Store},
 		{"the rule lifted", rfc9111.Policy{Forwarded: true}, h("X-Forwarded-Host", "a"), 200, fresh, rfc9111.Store},
 		{"RFC", rfc, h("X-Forwarded-Host", "a"), 200, fresh, rfc9111.Store},

@@ -66,7 +66,9 @@ async function start (command, args, options, prefix) {
     log += chunk
     if (flags.v) process.stderr.write(chunk)
   })
-  process.on('exit', () => child.kill())
+  const kill = () => child.kill()
+  process.on('exit', kill)
+  child.on('exit', () => process.off('exit', kill))
   for await (const line of createInterface({ input: child.stdout })) {
     if (line.startsWith(prefix)) {
       child.stdout.resume()
