@@ -128,16 +128,33 @@ func sortMembers(value []byte) {
 	if bytes.IndexByte(value, ',') < 0 || bytes.IndexByte(value, '"') >= 0 {
 		return
 	}
-	var buf [16][]byte // of most requests
-	members := buf[:0]
-	for m := range bytes.SplitSeq(value, []byte{','}) {
-		members = append(members, m)
-	}
-	if slices.IsSortedFunc(members, bytes.Compare) {
+	// Large enough for what browsers send, and then off the heap; a longer value is
+	// left in its order, and is a variant of its own.
+	var text [256]byte
+	var members [16]struct{ start, end int }
+	n, start := 0, 0
+	if len(value) > len(text) || bytes.Count(value, []byte{','}) >= len(members) {
 		return
 	}
-	slices.SortFunc(members, bytes.Compare)
-	copy(value, bytes.Join(members, []byte{','}))
+	copy(text[:], value)
+	for i := 0; i <= len(value); i++ {
+		if i < len(value) && value[i] != ',' {
+			continue
+		}
+		at := n // insertion sort: the members are few
+		for ; at > 0 && bytes.Compare(text[start:i], text[members[at-1].start:members[at-1].end]) < 0; at-- {
+			members[at] = members[at-1]
+		}
+		members[at].start, members[at].end = start, i
+		n, start = n+1, i+1
+	}
+	out := value[:0]
+	for i, m := range members[:n] {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, text[m.start:m.end]...)
+	}
 }
 
 // appendValue appends the lines of a field as one value. In a list no white

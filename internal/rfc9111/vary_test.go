@@ -3,6 +3,7 @@ package rfc9111_test
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/go-weir/weir/internal/rfc9111"
@@ -90,6 +91,8 @@ func TestVary_section4_1_match(t *testing.T) {
 		{"weights of languages", "Accept-Language", h("Accept-Language", "en, de;q=0.5"), h("Accept-Language", "de, en;q=0.5"), false, false},
 		{"a language twice", "Accept-Language", h("Accept-Language", "en, en"), h("Accept-Language", "en"), false, false},
 		{"order of codings, 9110 12.5.3", "Accept-Encoding", h("Accept-Encoding", "GZIP, br"), h("Accept-Encoding", "br, gzip"), true, true},
+		{"more languages than are sorted", "Accept-Language", h("Accept-Language", strings.Repeat("a,", 17)+"b"), h("Accept-Language", "b"+strings.Repeat(",a", 17)), false, false},
+		{"as many as are", "Accept-Language", h("Accept-Language", strings.Repeat("a,", 15)+"b"), h("Accept-Language", "b"+strings.Repeat(",a", 15)), true, true},
 		{"quotes in languages", "Accept-Language", h("Accept-Language", `a,"b,a"`), h("Accept-Language", `"b,a",a`), false, false},
 		{"order of an unknown field", "Foo", h("Foo", "1,2"), h("Foo", "2,1"), false, false},
 		{"order of media types", "Accept", h("Accept", "a/b, c/d"), h("Accept", "c/d, a/b"), false, false},
