@@ -27,7 +27,7 @@ type forwarded struct {
 	intent  intent
 	missing rfc9111.Span // with intentComplete
 	noted   func() []string
-	again   bool         // the answer was of no use: the handler is to be asked as the client asks
+	again   bool // the answer was of no use: the handler is to be asked as the client asks
 
 	header   http.Header // of the answer being kept; nil if it is not
 	rules    rfc9111.Stored
@@ -48,9 +48,12 @@ const (
 	intentComplete               // the part that is missing of what is stored (section 3.4)
 )
 
-// forward lets the handler answer, and keeps the answer if that is allowed.
+// forward lets the handler answer, and keeps the answer if that is allowed. It takes
+// a's claim over.
 func (c *responseCache) forward(w http.ResponseWriter, a *asked, next http.Handler) {
 	f := &forwarded{asked: *a, cache: c, w: w, started: time.Now()}
+	a.sight, a.sighted = cache.Found{}, ""
+	defer func() { f.yield(false) }()
 	request := f.request
 	if f.keep {
 		var ctx context.Context
@@ -68,7 +71,8 @@ func (c *responseCache) forward(w http.ResponseWriter, a *asked, next http.Handl
 		clear(w.Header())
 		maps.Copy(w.Header(), f.outside)
 		plain := *a
-		plain.found = nil
+		plain.found, plain.sight, plain.sighted = nil, f.sight, f.sighted
+		f.sight = cache.Found{}
 		c.forward(w, &plain, next)
 		return
 	}
