@@ -61,6 +61,7 @@ type nearShard struct {
 	epoch string
 	heard uint64 // all writes up to this one were heard of, or all items are younger
 	own   state  // this process's own last write
+	asked int64  // when Redis was last asked for its number, and told it
 	owed  owed
 	tags  map[string]weak.Pointer[nearTag]
 }
