@@ -35,6 +35,8 @@ type near struct {
 	items  *otter.Cache[nearKey, *item]
 	shards [shards]nearShard
 	pulse  pulse
+
+	clearings atomic.Int64 // that the observer is still to be told of
 }
 
 // nearKey names an item: by view and key, or by resource and variant.
@@ -65,6 +67,7 @@ type nearShard struct {
 	epoch string
 	heard uint64 // all writes up to this one were heard of, or all items are younger
 	own   state  // this process's own last write
+	asked int64  // when Redis was last asked for its number, and told it
 	owed  owed
 	tags  map[string]weak.Pointer[nearTag]
 }
@@ -194,6 +197,7 @@ func (sh *nearShard) tag(name string) *nearTag {
 // late it hears of it. Until then no older read gets in; nor any at all, until the next
 // comparison, if Redis has forgotten what the shard's items are good as of.
 func (n *near) knows(sh *nearShard, as state) {
+	defer n.announce()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if as.epoch == sh.own.epoch {
@@ -281,6 +285,7 @@ func (n *near) hear(message string) {
 		return
 	}
 	sh := &n.shards[index]
+	defer n.announce()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sh.epoch == "" {
@@ -326,8 +331,16 @@ func (sh *nearShard) begin(epoch string, number uint64) {
 	sh.heard = number
 }
 
-func (n *near) tellCleared() {
-	if observe := n.store.observe; observe != nil {
+func (n *near) tellCleared() { n.clearings.Add(1) }
+
+// announce tells the observer of what was dropped. It is called without a lock, as an
+// observer may call the Store.
+func (n *near) announce() {
+	observe := n.store.observe
+	if observe == nil {
+		return
+	}
+	for range n.clearings.Swap(0) {
 		observe(context.Background(), Event{Kind: NearCleared})
 	}
 }
@@ -362,4 +375,5 @@ func (n *near) clear() {
 		sh.mu.Unlock()
 	}
 	n.tellCleared()
+	n.announce()
 }

@@ -121,7 +121,7 @@ func TestNear_gaps(t *testing.T) {
 }
 
 // A replica that lagged takes over, and gives numbers a second time, before anybody asks
-// for them. Protected by the case of silence in near.prove.
+// for them. Protected by pulseSilence in near.prove.
 func TestNear_numbersGivenTwice(t *testing.T) {
 	t.Parallel()
 	const budget = 500 * time.Millisecond

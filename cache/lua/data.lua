@@ -35,8 +35,14 @@ local function text(key)
   return type(v) == 'string' and v or nil
 end
 
--- A whole number that a double holds, or nil.
-local function whole(v) return v and #v < 16 and string.match(v, '^%d+$') and tonumber(v) end
+-- What is digits, as a number that a double holds, or nil.
+local function whole(v) return v and #v < 16 and tonumber(v) end
+
+-- A field of the hash as a number, 0 without it, or nil if it is none.
+local function field(v)
+  if not v then return 0 end
+  return not string.find(v, '%D') and whole(v)
+end
 
 -- The latest invalidations by prefix, or nil for what cannot be.
 local function prefixes(list)
@@ -54,9 +60,9 @@ end
 -- The shard's state; nil if it is lost, or nothing that a script has left.
 local function look()
   local m = redis.pcall('HMGET', META, 'e', 'n', 'f', 'p', 'b', 'sf', 'sp')
-  if m.err or not string.match(m[1] or '', '^%S+$') then return nil end
-  local n, f, p, b = whole(m[2]), whole(m[3] or '0'), prefixes(m[4] or ''), whole(m[5] or '0')
-  local sf, sp = whole(m[6] or '0'), prefixes(m[7] or '')
+  if m.err or not m[1] or m[1] == '' or string.find(m[1], '%s') then return nil end
+  local n, f, p, b = m[2] and field(m[2]), field(m[3]), prefixes(m[4] or ''), field(m[5])
+  local sf, sp = field(m[6]), prefixes(m[7] or '')
   if not (n and f and p and b and sf and sp) then return nil end
   return { e = m[1], n = n, f = f, p = p, b = b, sf = sf, sp = sp }
 end
@@ -85,8 +91,8 @@ local function head(v)
   if not v then return nil end
   local born, put, epoch, stored, fresh, cost, tags = string.match(v, '^w1 (%d+) (%d+) (%S+) (%d+) (%d+) (%d+) %S+ (%S*)\n')
   local id = put
-  born, put, stored, fresh, cost = whole(born), whole(put), whole(stored), whole(fresh), whole(cost)
-  if not (born and put and stored and fresh and cost) then return nil end
+  born, put, fresh, cost = whole(born), whole(put), whole(fresh), whole(cost)
+  if not (born and put and fresh and cost) or #stored > 15 then return nil end
   return { id = id, born = born, put = put, epoch = epoch, fresh = fresh, cost = cost, tags = tags }
 end
 
