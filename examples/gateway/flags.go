@@ -28,6 +28,7 @@ type config struct {
 	key    middleware.KeyFunc
 	cache  string // off, rfc or safe
 	wait   time.Duration
+	near   int64 // bytes
 	trust  []string
 }
 
@@ -98,6 +99,7 @@ func parseFlags(args []string, redisURL string, out io.Writer) (*config, error) 
 		return nil
 	})
 	fs.StringVar(&cfg.cache, "cache", "safe", "`off|rfc|safe`: no cache, all that RFC 9111 allows, or that without answers that set cookies, and those to requests with Cookie or Authorization unless they say public")
+	fs.Int64Var(&cfg.near, "near", 0, "keep hot responses in the process as well, up to so many `BYTES`, at least 65536; 0 for none")
 	fs.DurationVar(&cfg.wait, "wait", 50*time.Millisecond, "wait so long for Redis, `DURATION` from 1ms to 10s, before the cache goes on without it")
 	fs.Func("trust", "the proxies in front, `CIDR[,CIDR]`: X-Forwarded-For is believed from them alone, and the client's address is the last in it that is none of theirs", func(s string) error {
 		for part := range strings.SplitSeq(s, ",") {
@@ -137,6 +139,9 @@ func parseFlags(args []string, redisURL string, out io.Writer) (*config, error) 
 	var err error
 	if cfg.origin, err = parseOrigin(*origin); err != nil {
 		mistakes = append(mistakes, err)
+	}
+	if cfg.near != 0 && cfg.near < 1<<16 {
+		mistake("-near %d: write at least 65536, or 0 for none", cfg.near)
 	}
 	if cfg.cache != "off" && cfg.cache != "rfc" && cfg.cache != "safe" {
 		mistake("-cache %q: write off, rfc or safe", cfg.cache)

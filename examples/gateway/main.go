@@ -44,9 +44,10 @@ func run(args []string) int {
 	}
 	refresher := middleware.NewRefresher()
 	defer refresher.Close()
-	handler, err := newGateway(cfg, rdb, limiter, refresher)
+	responses, err := newStore(cfg, rdb)
 	if err == nil {
-		err = demo.Serve(cfg.listen, handler)
+		defer responses.Close()
+		err = demo.Serve(cfg.listen, newGateway(cfg, responses, limiter, refresher))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -67,8 +68,19 @@ func newLimiter(cfg *config, rdb redis.UniversalClient) (*ratelimit.Limiter, err
 	return ratelimit.New(rdb, cfg.rates[0], options...)
 }
 
+// newStore keeps the responses. Gateways of one origin share them; those of another
+// must not.
+func newStore(cfg *config, rdb redis.UniversalClient) (*cache.Store, error) {
+	origin := sha256.Sum256([]byte(cfg.origin.String()))
+	options := []cache.Option{cache.WithPrefix("weir:" + hex.EncodeToString(origin[:8])), cache.WithTimeout(cfg.wait)}
+	if cfg.near > 0 {
+		options = append(options, cache.WithNear(cfg.near))
+	}
+	return cache.New(rdb, options...)
+}
+
 // newGateway puts what cfg asks for in front of the origin.
-func newGateway(cfg *config, rdb redis.UniversalClient, limiter *ratelimit.Limiter, refresher *middleware.Refresher) (http.Handler, error) {
+func newGateway(cfg *config, responses *cache.Store, limiter *ratelimit.Limiter, refresher *middleware.Refresher) http.Handler {
 	var chain []middleware.Middleware
 	if len(cfg.trust) > 0 {
 		chain = append(chain, chimw.ClientIPFromXFF(cfg.trust...))
@@ -77,17 +89,11 @@ func newGateway(cfg *config, rdb redis.UniversalClient, limiter *ratelimit.Limit
 		chain = append(chain, middleware.RateLimit(limiter, cfg.key))
 	}
 	if cfg.cache != "off" {
-		// Gateways of one origin share responses; those of another must not.
-		origin := sha256.Sum256([]byte(cfg.origin.String()))
-		store, err := cache.New(rdb, cache.WithPrefix("weir:"+hex.EncodeToString(origin[:8])), cache.WithTimeout(cfg.wait))
-		if err != nil {
-			return nil, err
-		}
 		options := []middleware.CacheOption{middleware.WithRefresher(refresher)}
 		if cfg.cache == "rfc" {
 			options = append(options, middleware.WithRFCProfile())
 		}
-		chain = append(chain, middleware.Cache(store, options...))
+		chain = append(chain, middleware.Cache(responses, options...))
 	}
-	return middleware.Chain(chain...)(newProxy(cfg)), nil
+	return middleware.Chain(chain...)(newProxy(cfg))
 }

@@ -32,6 +32,7 @@ const { values: flags } = parseArgs({
     profile: { type: 'string', multiple: true, default: ['rfc', 'safe'] },
     redis: { type: 'string', default: process.env.REDIS_URL ?? '' },
     instances: { type: 'string', default: '1' },
+    near: { type: 'string', default: '0' },
     rounds: { type: 'string', default: '1' },
     strict: { type: 'boolean', default: false },
     v: { type: 'boolean', short: 'v', default: false }
@@ -119,7 +120,7 @@ async function measure (suite, profile) {
   }, 'Listening on ')
   const gateways = []
   for (let i = 0; i < Number(flags.instances); i++) {
-    gateways.push(await start(path.resolve(flags.gateway), ['-listen', '127.0.0.1:0', '-origin', origin.said.replace(/\/$/, ''), '-cache', profile, '-wait', '5s'], {
+    gateways.push(await start(path.resolve(flags.gateway), ['-listen', '127.0.0.1:0', '-origin', origin.said.replace(/\/$/, ''), '-cache', profile, '-wait', '5s', '-near', flags.near], {
       env: { ...process.env, REDIS_URL: flags.redis }
     }, 'listening on '))
   }
