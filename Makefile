@@ -31,6 +31,20 @@ test: ## run all tests; those that need redis-server are skipped, loudly, withou
 		echo "*** test that needs one was SKIPPED. Remedy: apt-get install -y redis-server"; \
 	}
 
+# What make soak runs: package, and the tests of it that WEIR_SOAK=1 makes long; a line
+# each.
+define SOAKS
+./session ^TestInterleavings
+endef
+export SOAKS
+
+.PHONY: soak
+soak: ## run the campaigns whose long form is too long for CI (SOAKS); needs redis-server
+	@set -e; echo "$$SOAKS" | while read -r package tests; do \
+		echo "$$tests in $$package"; \
+		WEIR_SOAK=1 WEIR_REQUIRE_REDIS=1 $(GO) test -race -count=1 -timeout 60m -v -run "$$tests" "$$package" </dev/null; \
+	done
+
 .PHONY: check
 check: ## gofmt, go vet, staticcheck, go mod tidy: all must find nothing
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'd:"; echo "$$unformatted"; exit 1; fi

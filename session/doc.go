@@ -65,6 +65,25 @@
 //   - Data that does not decode or decrypt is a new session, not an error page for
 //     ever.
 //
+// Not promised:
+//
+//   - Redis replicates asynchronously: a failover may forget the last writes, a logout
+//     among them, and the session is then as the new master has it.
+//   - A request that outlasts a periodic renewal beside it by more than 30 s does not
+//     find the session any more: what it changes is dropped, and told. If the session is
+//     bound to no user, its Destroy returns ErrUnavailable, and the browser keeps the
+//     cookie of the new token, under which it lives on.
+//   - What is merged is whole keys. Of a map or slice under one key that two requests
+//     change, the later one's holds, unless by Update.
+//   - [WithStore]: other stores cannot compare, so changes may be lost, and an ended
+//     session may come back, within the time of two calls to it.
+//   - The embedded SessionManager is scs's own: its LoadAndSave, mounted by hand, writes
+//     whatever it has loaded. Its key in contexts is found by unsafe, and otherwise by
+//     scs.New; how scs calls the store, by the names of its methods. The tests fail with
+//     an scs in which these differ.
+//   - The limit of sessions counts those that have expired, up to a tenth of the idle
+//     timeout longer.
+//
 // # How it is done
 //
 // scs finds its data in the request's context. middleware.Session gives the handler a

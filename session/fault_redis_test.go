@@ -32,7 +32,7 @@ func TestFault_clusterRenewalLosesSession(t *testing.T) {
 				user := b.Prefix(t) + fmt.Sprint(i)
 				token := loginAs(t, good, login(t, good, "alice"), user)
 				ageing(t, good, token)
-				vv := visit(m, token)
+				vv := looked(t, m, token)
 				if m.GetString(vv, "user") != "alice" {
 					t.Fatal("not alice")
 				}

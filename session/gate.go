@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"time"
@@ -116,6 +117,9 @@ func (v *Visit) end(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if !ok && v.hidden(h, now) {
+			return errHidden
+		}
 		if !ok && now.kind != live && now.kind != moved { // over already
 			ok = true
 		}
@@ -134,6 +138,23 @@ func (v *Visit) end(ctx context.Context) error {
 		}
 	}
 	return errContended
+}
+
+// errHidden is a logout's, of a session that is not where it was.
+var errHidden = fmt.Errorf("session: end: %w: its token may have been renewed meanwhile: log out with the one that the browser has now", ErrUnavailable)
+
+// hidden reports whether a session that is not where it was may live on under a
+// token that this visit cannot know, as the mark that leads there is gone, or it does
+// not know its own: see [Manager.Iterate]. A user's session is ended in the index,
+// whatever its token.
+func (v *Visit) hidden(h held, now found) bool {
+	switch {
+	case h.binding.bound():
+		return false
+	case now.kind == moved:
+		return !isToken(h.real)
+	}
+	return now.kind == absent && v.manager.renewal > 0 && time.Since(v.began) >= v.manager.grace
 }
 
 // calledBy tells which of scs's methods is calling. It takes a microsecond, and is

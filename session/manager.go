@@ -178,7 +178,8 @@ func (m *Manager) Commit(ctx context.Context) (token string, deadline time.Time,
 // Alive asks Redis whether ctx's session still lives, in one round trip. A stream that
 // outlasts its request's look, such as a WebSocket, asks now and then, and ends when the
 // visitor has logged out elsewhere. It pushes no timeout back. A session that was never
-// stored is not alive.
+// stored is not alive. Under [WithRenewal] it follows the session to its new token: one
+// that is bound to no user must be asked about more often than every 30 s for that.
 //
 // The error is of kind ErrUnavailable when Redis is silent, and ErrNoVisit outside of
 // middleware.Session.
@@ -191,11 +192,21 @@ func (m *Manager) Alive(ctx context.Context) (bool, error) {
 	if h.token == "" || h.over {
 		return false, nil
 	}
-	f, _, err := m.find(ctx, h.real)
-	if err == nil && f.kind == moved && isToken(h.real) {
-		f, _, err = m.find(ctx, derive(h.real, f.nonce))
+	f, b, err := m.find(ctx, h.real)
+	for err == nil && f.kind == moved && isToken(h.real) {
+		h.real = derive(h.real, f.nonce)
+		if f, _, err = m.find(ctx, h.real); err == nil && f.kind == live {
+			v.record.follow(h.real, m.name(h.real), f)
+		}
 	}
-	return f.kind == live, err
+	if err == nil && f.kind == absent && b.bound() && m.renewal > 0 {
+		// The mark that led to its new token may be gone.
+		alive := m.index.alive(b.tag, b.id)
+		if err = m.conn.Exec(ctx, alive); err == nil {
+			return m.index.present(alive), nil
+		}
+	}
+	return f.kind == live, m.wrap(ctx, "find", err)
 }
 
 // Ready loads the session, and returns why it could not be.

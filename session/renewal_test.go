@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -172,6 +173,163 @@ func TestWithRenewal_touchKeepsGrace(t *testing.T) {
 			t.Errorf("got %q; want nobody", got)
 		}
 	})
+}
+
+// renewed has another request renew a session's token, and returns the new one.
+func renewed(t *testing.T, m *session.Manager, token string) string {
+	t.Helper()
+	v := visit(m, token)
+	m.Get(v, "user")
+	c, err := v.Commit()
+	if err != nil || c == nil || c.Value == token {
+		t.Fatalf("renewal: got %v, %v; want a new token", c, err)
+	}
+	return c.Value
+}
+
+// A logout in a request that outlasts a renewal beside it is not answered as one when
+// nothing leads to the session's new token any more, and the cookie stays. A user's
+// session ends all the same, whatever its token. Red without Visit.hidden.
+func TestWithRenewal_logoutAfterGrace(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name         string
+		bound        bool
+		before, past time.Duration // between the look, the renewal and the logout
+		renewals     int
+		lives        bool
+	}{
+		{"within the grace period", false, 2 * time.Minute, 29 * time.Second, 1, false},
+		{"after it", false, 2 * time.Minute, 31 * time.Second, 1, true},
+		{"renewed twice", false, 2 * time.Minute, 2 * time.Minute, 2, true},
+		{"of a user, after it", true, 2 * time.Minute, 31 * time.Second, 1, false},
+		{"of a user, renewed twice", true, 2 * time.Minute, 2 * time.Minute, 2, false},
+		{"not renewed", false, 2 * time.Minute, 31 * time.Second, 0, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, testkit.Memory(t).Client(t), session.WithRenewal(time.Minute))
+				token := login(t, m, "alice")
+				if test.bound {
+					token = loginAs(t, m, token, "alice")
+				}
+				slow := visit(m, token)
+				m.Get(slow, "user")
+				for range test.renewals {
+					time.Sleep(test.before)
+					token = renewed(t, m, token)
+				}
+				time.Sleep(test.past)
+				err := m.Destroy(slow)
+				if test.lives != errors.Is(err, session.ErrUnavailable) || !test.lives && err != nil {
+					t.Errorf("logout: got %v; want ErrUnavailable: %v", err, test.lives)
+				}
+				c, err := slow.Commit()
+				if err != nil || test.lives != (c == nil) {
+					t.Errorf("commit: got %v, %v; want a cookie: %v", c, err, !test.lives)
+				}
+				if got := m.GetString(visit(m, token), "user") != ""; got != test.lives {
+					t.Errorf("the new token opens the session: got %v; want %v", got, test.lives)
+				}
+			})
+		})
+	}
+}
+
+// A request follows its session over two renewals: budgets of more than 15 s make the
+// grace period longer than the shortest time between them. Red when Visit.meet follows
+// one only.
+func TestWithRenewal_twiceWithinGrace(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, testkit.Mini(t).Client(t), session.WithRenewal(time.Minute))
+	token := login(t, m, "alice")
+	writer, out := visit(m, token), visit(m, token)
+	m.Put(writer, "n", 1)
+	m.Get(out, "user")
+	for range 2 {
+		ageing(t, m, token)
+		token = renewed(t, m, token)
+	}
+	c, err := writer.Commit()
+	if err != nil || writer.Warning() != nil || c == nil || c.Value != token {
+		t.Errorf("a write: got %v, %v, warning %v; want the newest token", c, err, writer.Warning())
+	}
+	if got := m.GetInt(visit(m, token), "n"); got != 1 {
+		t.Errorf("n: got %d; want 1", got)
+	}
+	if err := m.Destroy(out); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.GetString(visit(m, token), "user"); got != "" {
+		t.Errorf("after the logout: got %q", got)
+	}
+}
+
+// Who walks the sessions and ends them is told of one that was renewed meanwhile: it
+// knows no tokens, and cannot follow. Red without Visit.hidden.
+func TestWithRenewal_iterateAndDestroy(t *testing.T) {
+	t.Parallel()
+	for _, bound := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, testkit.Memory(t).Client(t), session.WithRenewal(time.Minute))
+			token := login(t, m, "alice")
+			if bound {
+				token = loginAs(t, m, token, "alice")
+			}
+			time.Sleep(2 * time.Minute)
+			err := m.Iterate(t.Context(), func(ctx context.Context) error {
+				token = renewed(t, m, token)
+				return m.Destroy(ctx)
+			})
+			if bound && err != nil || !bound && !errors.Is(err, session.ErrUnavailable) {
+				t.Errorf("of a user %v: got %v", bound, err)
+			}
+			if got := m.GetString(visit(m, token), "user") == ""; got != bound {
+				t.Errorf("of a user %v: ended: got %v", bound, got)
+			}
+		})
+	}
+}
+
+// A stream stays alive over renewals, and ends with the session. Red without the loop
+// in Manager.Alive.
+func TestWithRenewal_alive(t *testing.T) {
+	t.Parallel()
+	for _, bound := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, testkit.Memory(t).Client(t), session.WithRenewal(time.Minute))
+			token := login(t, m, "alice")
+			if bound {
+				token = loginAs(t, m, token, "alice")
+			}
+			stream := visit(m, token)
+			alive := func(when string, want bool) {
+				t.Helper()
+				if ok, err := m.Alive(stream); ok != want || err != nil {
+					t.Errorf("of a user %v, %s: got %v, %v; want %v", bound, when, ok, err, want)
+				}
+			}
+			alive("at first", true)
+			for range 3 {
+				time.Sleep(2 * time.Minute)
+				token = renewed(t, m, token)
+				time.Sleep(20 * time.Second)
+				alive("renewed", true)
+			}
+			time.Sleep(2 * time.Minute)
+			token = renewed(t, m, token)
+			time.Sleep(40 * time.Second)
+			alive("asked too late", bound)
+			if bound {
+				if err := m.Destroy(visit(m, token)); err != nil {
+					t.Fatal(err)
+				}
+				alive("logged out", false)
+			}
+		})
+	}
 }
 
 func TestWithRememberMe(t *testing.T) {
