@@ -29,6 +29,7 @@ func TestEvents_disconnects(t *testing.T) {
 		s := newStream(t, newBus(t, b.Client(t), b.Prefix(t)))
 		updates := middleware.Events(middleware.FromStream(s))
 		srv := eventSite(t, updates, http2)
+		sell(t, s, -1, 0) // the stream is not empty: see TestEvents_unknownID
 		c := connect(t, srv, "").opened()
 		c.close()
 		ctx, cancel := context.WithCancel(t.Context())

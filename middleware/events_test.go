@@ -265,11 +265,12 @@ func TestEvents_topics(t *testing.T) {
 		many.hears("sale.paid")
 		one.close()
 		publish(2)
+		many.hears("sale.paid") // on a Cluster it would still be under way
 		one = connect(t, topics, one.last)
 		one.hears("resync")
 		publish(3)
 		one.hears("3")
-		many.hears("sale.paid", "sale.paid")
+		many.hears("sale.paid")
 		if err := client.Publish(t.Context(), prefix+":event:{sale.paid}", "what").Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -372,10 +373,13 @@ func TestEvents_chain(t *testing.T) {
 		if got := third.answer.Header.Get("Cache-Status"); !strings.Contains(got, "fwd") || third.answer.Header.Get("RateLimit") == "" {
 			t.Errorf("Cache-Status %q, RateLimit %q; want both", got, third.answer.Header.Get("RateLimit"))
 		}
+		first.hears("1", "2")
+		second.hears("1", "2")
 		if err := updates.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
-		first.hears("1", "2", "end")
+		first.hears("end")
+		second.hears("end")
 	})
 }
 
