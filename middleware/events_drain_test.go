@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-weir/weir/cache/event"
 	"github.com/go-weir/weir/internal/testkit"
 	"github.com/go-weir/weir/middleware"
 )
@@ -77,6 +78,7 @@ func pipeSite(tb testing.TB, updates *middleware.EventsHandler) (*http.Server, *
 type heard struct {
 	events  []string
 	retries []int
+	last    string // the id it comes back with
 	err     error
 }
 
@@ -101,10 +103,10 @@ func listen(p *pipes, opened func()) (h heard) {
 	for {
 		e, err := events.next()
 		if err == io.EOF { // the last chunk came
-			return heard{h.events, events.retries, nil}
+			return heard{h.events, events.retries, events.last, nil}
 		}
 		if err != nil {
-			return heard{h.events, events.retries, err}
+			return heard{h.events, events.retries, events.last, err}
 		}
 		h.events = append(h.events, e.name+e.data)
 	}
@@ -143,7 +145,9 @@ func TestEvents_shutdown(t *testing.T) {
 	prefix := b.Prefix(t)
 	s := newStream(t, newBus(t, client, prefix))
 	before := runtime.NumGoroutine()
-	updates := middleware.Events(middleware.FromStream(s), middleware.WithRetry(least, most))
+	var passed atomic.Int64
+	count := middleware.WithFilter(func(*http.Request, sale) bool { passed.Add(1); return true })
+	updates := middleware.Events(middleware.FromStream(s, count), middleware.WithRetry(least, most))
 	srv, p := pipeSite(t, updates)
 	clients := campaign(500, 5000)
 	results := make(chan heard, clients)
@@ -152,7 +156,8 @@ func TestEvents_shutdown(t *testing.T) {
 		go func() { results <- listen(p, func() { open.Add(1) }) }()
 	}
 	testkit.Eventually(t, "the streams", func() bool { return open.Load() == int64(clients) })
-	sell(t, s, 0, 1)
+	ids := sell(t, s, 0, 1)
+	testkit.Eventually(t, "some to have the sale", func() bool { return passed.Load() > 0 })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	drained := make(chan error, 1)
@@ -170,6 +175,9 @@ func TestEvents_shutdown(t *testing.T) {
 		h := <-results
 		if h.err != nil || len(h.retries) == 0 || len(h.events) > 1 {
 			t.Fatalf("a client: %+v; want the sale or not, a time to come back, and a clean end", h)
+		}
+		if (h.last == ids[0]) != (len(h.events) == 1) {
+			t.Fatalf("a client comes back with %q and has %q; want %q if it has the sale, and only then", h.last, h.events, ids[0])
 		}
 		sales += len(h.events)
 		retries = append(retries, h.retries[len(h.retries)-1])
@@ -365,4 +373,37 @@ func (w *panicking) Write(p []byte) (int, error) {
 		panic(fmt.Sprint("write ", w.writes))
 	}
 	return w.ResponseRecorder.Write(p)
+}
+
+// When clients are gone, nobody is subscribed for them.
+//
+// Red when a feed does not close its subscription.
+func TestEvents_leavesNothing(t *testing.T) {
+	t.Parallel()
+	client := testkit.Mini(t).Client(t)
+	bus := newBus(t, client, "weir")
+	all, err := event.NewPattern[sale](bus, "sale.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	patient := middleware.WithOpenTimeout(ample)
+	var open []*source
+	for _, feed := range []middleware.EventFeed{
+		middleware.FromStream(newStream(t, bus)),
+		middleware.FromTopic(newTopic(t, bus, "sale.paid")),
+		middleware.FromPattern(all),
+	} {
+		open = append(open, connect(t, eventSite(t, middleware.Events(feed, patient), false), "").opened())
+	}
+	listening(t, client, "weir:stream:{sales}", 1)
+	listening(t, client, "weir:event:{sale.paid}", 1)
+	for _, c := range open {
+		c.close()
+	}
+	listening(t, client, "weir:stream:{sales}", 0)
+	listening(t, client, "weir:event:{sale.paid}", 0)
+	testkit.Eventually(t, "no pattern", func() bool {
+		n, err := client.PubSubNumPat(t.Context()).Result()
+		return err == nil && n == 0
+	})
 }
