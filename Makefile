@@ -35,6 +35,7 @@ test: ## run all tests; those that need redis-server are skipped, loudly, withou
 # each.
 define SOAKS
 ./session ^TestInterleavings
+./middleware ^TestEvents_(disconnects|shutdown)$$
 endef
 export SOAKS
 

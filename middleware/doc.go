@@ -49,7 +49,8 @@
 //     outside of Cache where hits are to be paid for as well;
 //  5. Cache, per route: inside Session, it knows whether the handler looked at
 //     one, and does not store what did;
-//  6. the handler.
+//  6. the handler. [Events] is one: RateLimit outside of it needs room for browsers
+//     that come back, as one that is answered 429 never does again.
 //
 // Compression goes outside of Cache: it then compresses hits as well, and one
 // stored response serves all codings.

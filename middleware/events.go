@@ -49,7 +49,8 @@ type EventsHandler struct {
 //
 // tells the page to load anew what it shows, and the live stream follows: never is
 // something missing in silence. So it is if a slow client falls behind what the stream
-// keeps. Without a Last-Event-ID the stream begins with the next event; a page that
+// keeps; and, as there is no entry to remember, if the stream was empty when the client
+// was there. Without a Last-Event-ID the stream begins with the next event; a page that
 // knows up to which entry its content reaches says that in a parameter, see
 // [WithPositionParameter].
 //
