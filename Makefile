@@ -8,6 +8,8 @@ FUZZTIME ?= 10s
 # Which benchmarks run under `make bench`, and how long each.
 BENCH ?= .
 BENCHTIME ?= 1s
+# Options of the suite of HTTP cache behaviour, see examples/gateway/conformance/run.mjs.
+CONFORMANCE ?=
 # Options of the comparison with the peers: COMPARE=-short is a noisy half minute.
 COMPARE ?=
 
@@ -15,7 +17,7 @@ COMPARE ?=
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## start the quickstart on localhost:8080; embedded Redis unless REDIS_URL is set
@@ -35,6 +37,9 @@ test: ## run all tests; those that need redis-server are skipped, loudly, withou
 # each.
 define SOAKS
 ./session ^TestInterleavings
+./cache/lock ^TestLocker_(processesUnderFaults|failover|lateAcquire|leavesNoGoroutine)|^TestLease_noRenewal
+./cache ^Test(Load_stampede|Interleavings|Near_bound|Cache_DeletePattern_inSteps)
+./cache/event ^Test(Gap_everyLoss|Consume_killedOften|Follow_disconnects)
 ./middleware ^TestEvents_(disconnects|shutdown)$$
 endef
 export SOAKS
@@ -69,6 +74,12 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 bench: ## run the benchmarks matching BENCH (all), each for BENCHTIME (1s), and Weir beside its peers (6 minutes)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
 	$(GO) -C internal/bench test -run '^$$' -bench '$(BENCH)' -timeout 20m $(COMPARE)
+
+.PHONY: conformance
+conformance: ## run the public suite of HTTP cache behaviour (npm) against the gateway, both profiles; CONFORMANCE=-v says what fails
+	@command -v npm >/dev/null || { echo "needs node 20 and npm: apt-get install -y nodejs npm"; exit 1; }
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && $(GO) build -o "$$dir/gateway" ./examples/gateway && \
+		node examples/gateway/conformance/run.mjs -gateway "$$dir/gateway" $(CONFORMANCE)
 
 .PHONY: cover
 cover: ## measure what the tests reach; writes cover.out

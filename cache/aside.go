@@ -97,14 +97,21 @@ func (s *Store) load(ctx context.Context, r *request) (any, error) {
 					}
 					return v, err
 				}
-				damaged = a.entry.born
+				damaged = a.entry.put
 				if a.verdict == refresh {
-					s.yield(ctx, r, token, 0)
+					s.yield(ctx, r, token, 0, nil)
 				}
 				continue
+			case a.verdict == cooling && r.set.stale > 0:
+				v, err := s.serveStale(ctx, r, &a, nil)
+				if errors.Is(err, ErrCorrupt) {
+					damaged = a.entry.put
+					continue
+				}
+				return v, err
 			default:
 				s.tell(ctx, Miss, &r.place, nil)
-				f, ticket = s.depart(ctx, r, a.verdict, token)
+				f, ticket = s.depart(ctx, r, a.verdict, token, damaged)
 			}
 		}
 		if v, err, ok := s.await(ctx, f, ticket, r); ok {
@@ -121,7 +128,7 @@ func (s *Store) take(ctx context.Context, r *request, a *answer) (any, error) {
 		return nil, err
 	}
 	s.tell(ctx, Hit, &r.place, nil)
-	s.near.keepRead(&r.place, v, a)
+	s.near.keepRead(&r.place, v, a, r.set)
 	if v == nil {
 		return nil, ErrNotFound
 	}
@@ -129,14 +136,14 @@ func (s *Store) take(ctx context.Context, r *request, a *answer) (any, error) {
 }
 
 // depart begins the flight that a verdict asks for.
-func (s *Store) depart(ctx context.Context, r *request, v verdict, token string) (*flight, int) {
+func (s *Store) depart(ctx context.Context, r *request, v verdict, token, damaged string) (*flight, int) {
 	switch v {
 	case yours:
 		return s.begin(ctx, r, true, func(f *flight) { s.loadLeased(f, r, token) })
 	case writing:
 		return s.begin(ctx, r, false, func(f *flight) { s.loadAlone(f, r, false) })
 	default:
-		return s.begin(ctx, r, false, func(f *flight) { s.wait(f, r) })
+		return s.begin(ctx, r, false, func(f *flight) { s.wait(f, r, damaged) })
 	}
 }
 
@@ -144,19 +151,20 @@ func (s *Store) depart(ctx context.Context, r *request, v verdict, token string)
 func (s *Store) refresh(ctx context.Context, r *request, token string) {
 	s.mu.Lock()
 	closed := s.closed
+	if !closed {
+		// Nobody boards it: there is a fresh value to be had.
+		s.carryOn(s.launch(ctx, r, func(f *flight) { s.loadLeased(f, r, token) }))
+	}
 	s.mu.Unlock()
 	if closed {
-		s.yield(ctx, r, token, 0)
-		return
+		s.yield(ctx, r, token, 0, nil)
 	}
-	f, _ := s.begin(ctx, r, true, func(f *flight) { s.loadLeased(f, r, token) })
-	s.leave(f, true)
 }
 
 // loadLeased calls the load whose lease token is, and stores what it brings.
 func (s *Store) loadLeased(f *flight, r *request, token string) {
-	before := s.mark(f)
-	stop := s.keepLease(f.ctx, r.set, token, &r.place)
+	before := s.takeOff(f)
+	stop := s.keepLease(f.ctx, r.set, token, r.leaseKeys())
 	v, n, cost, err := s.callLoad(f, r)
 	stop()
 	absent := errors.Is(err, ErrNotFound)
@@ -165,18 +173,27 @@ func (s *Store) loadLeased(f *flight, r *request, token string) {
 		if r.set.stale > 0 && !absent && f.ctx.Err() == nil {
 			hold = min(cooldown, r.set.lease)
 		}
-		s.yield(f.ctx, r, token, hold)
-		s.finish(f, result{err: err, until: everybody})
+		after := s.mark(f)
+		switch current := s.yield(f.ctx, r, token, hold, n); {
+		case !absent:
+			after = everybody // nobody takes an error for a value
+		case !current:
+			after = before
+		}
+		s.finish(f, result{err: err, until: after})
 		return
 	}
 	k, kerr := s.prepare(r, v, absent, n, cost)
 	if kerr != nil {
-		s.yield(f.ctx, r, token, 0)
+		after := s.mark(f)
+		if !s.yield(f.ctx, r, token, 0, n) {
+			after = before
+		}
 		s.tell(f.ctx, NotStored, &r.place, kerr)
 		if n.invalid() != nil {
 			v, err = nil, fmt.Errorf("cache: load: %w", kerr)
 		}
-		s.finish(f, result{v, err, before})
+		s.finish(f, result{v, err, after})
 		return
 	}
 	// From here on it is as of now: if it is stored, nothing has come meanwhile.
@@ -228,18 +245,23 @@ func (s *Store) loadAlone(f *flight, r *request, silent bool) {
 		res.value, res.err = nil, fmt.Errorf("cache: load: %w", err)
 	}
 	if silent && monotonic()-begun < int64(aloneFor) {
-		// Nobody can have invalidated it through this process, and what others did is
-		// within the bound.
+		// Who has invalidated it through this process boards no more, and what others did
+		// is within the bound.
 		res.until = everybody
-		if res.err == nil {
-			s.near.keepAlone(&r.place, res.value, begun)
-		}
 	}
-	s.finish(f, res)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if res.until == everybody && res.err == nil && s.flights[f.name] == f {
+		s.near.keepAlone(&r.place, res.value, begun)
+	}
+	s.land(f, res)
 }
 
 // wait is for another process's load, to be woken when it ends.
-func (s *Store) wait(f *flight, r *request) {
+func (s *Store) wait(f *flight, r *request, damaged string) {
+	s.mu.Lock()
+	f.waiting = true
+	s.mu.Unlock()
 	woken := make(chan struct{}, 1)
 	wake := func() {
 		select {
@@ -247,13 +269,13 @@ func (s *Store) wait(f *flight, r *request) {
 		default:
 		}
 	}
-	sub := s.conn.Subscribe(s.waking(&r.place), rdb.Listener{Message: func(string, string) { wake() }, Gap: wake})
+	sub := s.conn.Subscribe(s.waking(r.name), rdb.Listener{Message: func(string, string) { wake() }, Gap: wake})
 	defer sub.Close()
 	pause(f.ctx, sub.Ready(), maxPoll)
 	token := newToken()
 	for poll := minPoll; f.ctx.Err() == nil; poll = min(2*poll, maxPoll) {
 		before := s.mark(f)
-		a, err := s.ask(f.ctx, &r.place, r.set, token, "")
+		a, err := s.ask(f.ctx, &r.place, r.set, token, damaged)
 		switch {
 		case err != nil && f.ctx.Err() != nil:
 		case errors.Is(err, ErrUnavailable):
@@ -265,11 +287,18 @@ func (s *Store) wait(f *flight, r *request) {
 			return
 		case a.verdict == fresh || a.verdict == refresh:
 			if a.verdict == refresh {
-				s.yield(f.ctx, r, token, 0)
+				s.yield(f.ctx, r, token, 0, nil)
 			}
 			v, err := s.take(f.ctx, r, &a)
 			if err != nil && !errors.Is(err, ErrNotFound) {
 				before = 0 // whoever is on board asks anew, and has it replaced
+			}
+			s.finish(f, result{v, err, before})
+			return
+		case a.verdict == cooling && r.set.stale > 0:
+			v, err := s.serveStale(f.ctx, r, &a, nil)
+			if errors.Is(err, ErrCorrupt) {
+				before = 0
 			}
 			s.finish(f, result{v, err, before})
 			return
@@ -300,16 +329,21 @@ func pause(ctx context.Context, c <-chan struct{}, d time.Duration) {
 	}
 }
 
-// yield gives a load's lease up; after hold others may load. An error is of no matter:
-// the lease ends by itself.
-func (s *Store) yield(ctx context.Context, r *request, token string, hold time.Duration) {
-	cmd := yieldScript.On([]string{r.lease(), r.shard.meta}, r.name, token, hold.Milliseconds())
-	_ = s.conn.Exec(context.WithoutCancel(ctx), cmd)
+// yield gives a load's lease up; after hold others may load. It reports whether what the
+// load brought, with these notes, is current: whether it could have been stored. An error
+// is of no matter: the lease ends by itself.
+func (s *Store) yield(ctx context.Context, r *request, token string, hold time.Duration, n *notes) (current bool) {
+	tags := r.set.tags
+	if n != nil {
+		tags = n.with(tags)
+	}
+	cmd := yieldScript.On(r.leaseKeys(), r.name, token, hold.Milliseconds(), tagNames(tags))
+	return s.conn.Exec(context.WithoutCancel(ctx), cmd) == nil && cmd.Int() == 1
 }
 
-// keepLease renews the lease at places until stop is called, which waits for a renewal
-// under way.
-func (s *Store) keepLease(ctx context.Context, set *settings, token string, places ...*place) (stop func()) {
+// keepLease renews leases, each by the keys of renew.lua, until stop is called, which
+// waits for a renewal under way.
+func (s *Store) keepLease(ctx context.Context, set *settings, token string, leases ...[]string) (stop func()) {
 	every := set.lease / 3
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var mu sync.Mutex
@@ -322,9 +356,9 @@ func (s *Store) keepLease(ctx context.Context, set *settings, token string, plac
 		if ctx.Err() != nil {
 			return
 		}
-		cmds := make([]*rdb.Cmd, len(places))
-		for i, p := range places {
-			cmds[i] = renewScript.On([]string{p.lease(), p.shard.meta}, token, set.lease.Milliseconds())
+		cmds := make([]*rdb.Cmd, len(leases))
+		for i, keys := range leases {
+			cmds[i] = renewScript.On(keys, token, set.lease.Milliseconds())
 		}
 		// What fails is tried again at the next turn; a lease that is lost stays lost.
 		_ = s.conn.Exec(ctx, cmds...)

@@ -114,7 +114,9 @@ func (c *Cache[V]) Set(ctx context.Context, key string, value V, options ...Opti
 		c.store.near.drop(&r.place)
 		return wrap(ctx, "set", err)
 	}
-	c.store.near.keepStored(&r.place, &value, &o, k)
+	c.store.wrote(&r.place)
+	kept := c.give(&value)
+	c.store.near.keepStored(&r.place, &kept, &o, k)
 	return nil
 }
 
@@ -144,6 +146,7 @@ func (c *Cache[V]) Delete(ctx context.Context, keys ...string) error {
 		if bad != nil {
 			err = errors.Join(err, bad)
 		}
+		c.store.wrote(&places[i])
 		c.store.near.dropped(&places[i], &o)
 	}
 	if err != nil {
@@ -157,7 +160,7 @@ func (c *Cache[V]) nearby(ctx context.Context, key string) (v *V, ok bool) {
 	if c.store.near == nil {
 		return nil, false
 	}
-	held, ok := c.store.near.get(c.view, key)
+	held, ok := c.store.near.get(nearKey{view: c.view, key: key})
 	if !ok {
 		return nil, false
 	}
@@ -170,7 +173,7 @@ func (c *Cache[V]) nearby(ctx context.Context, key string) (v *V, ok bool) {
 	return held.(*V), true
 }
 
-// give is what a caller gets of v, which others may hold as well.
+// give is what a caller gets of v, or the near tier: others may hold it as well.
 func (c *Cache[V]) give(v *V) V {
 	if c.clone != nil {
 		return c.clone(*v)

@@ -67,7 +67,8 @@
 //
 // The bound holds from the acknowledgement on; a response that was read before a write
 // may be sent after it, as with any read. Values are shared: a slice, map or pointer
-// in a value that was read must not be changed, unless the view copies it ([WithClone]).
+// in a value that was read or stored must not be changed, unless the view copies it
+// ([WithClone]).
 // A Store with a near tier has goroutines while it is in use: [Store.Close] ends them.
 //
 // # When Redis is silent

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -19,9 +20,10 @@ const (
 
 // entry is what stands under a key: see lua/data.lua for its form.
 type entry struct {
-	born   string
-	stored int64 // ms of Redis TIME, as fresh
+	put    string // it tells this entry from those before and after
+	stored int64  // ms of Redis TIME, as fresh
 	fresh  int64
+	cost   time.Duration
 	absent bool
 	packed bool
 	tags   []string // by their tagName
@@ -36,13 +38,16 @@ func parseEntry(text string) (e entry, err error) {
 	if !found || len(fields) != 9 || fields[0] != "w1" {
 		return entry{}, errForm
 	}
-	e.born, e.data = fields[1], data
-	var err1, err2 error
+	e.put, e.data = fields[2], data
+	var err1, err2, err3 error
+	var cost int64
 	e.stored, err1 = strconv.ParseInt(fields[4], 10, 64)
 	e.fresh, err2 = strconv.ParseInt(fields[5], 10, 64)
-	if err1 != nil || err2 != nil {
+	cost, err3 = strconv.ParseInt(fields[6], 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil {
 		return entry{}, errForm
 	}
+	e.cost = time.Duration(cost) * time.Millisecond
 	e.absent = strings.Contains(fields[7], flagAbsent)
 	e.packed = strings.Contains(fields[7], flagCompressed)
 	if fields[8] != "" {

@@ -113,7 +113,7 @@ func ExampleCache_LoadMany() {
 	// Ann Bob 2 <nil>
 }
 
-func ExampleStore_FindVariant() {
+func ExampleStore_Find() {
 	rdb, stop := client()
 	defer stop()
 	store, err := cache.New(rdb)
@@ -123,19 +123,29 @@ func ExampleStore_FindVariant() {
 	ctx := context.Background()
 
 	// One page, told apart by language.
-	for language, page := range map[string]string{"en": "hello", "de": "hallo"} {
-		if err := store.KeepVariant(ctx, "/welcome", cache.Variant{By: "language", Name: language, Data: []byte(page), TTL: time.Minute}); err != nil {
+	page := cache.Resource{
+		Key:   "/welcome",
+		Claim: true, // one at a time makes it
+		Variant: func(names string) string {
+			if names == "language" {
+				return "de"
+			}
+			return ""
+		},
+	}
+	for range 2 {
+		found, err := store.Find(ctx, page)
+		if err != nil {
 			panic(err)
 		}
-	}
-	german := func(names string) string {
-		if names == "language" {
-			return "de"
+		fmt.Println(found.Value, found.Claimed)
+		if found.Claimed {
+			_, err := found.Keep(ctx, cache.Variant{By: "language", Name: "de", Data: []byte("hallo"), Fresh: time.Minute, Keep: time.Minute})
+			fmt.Println(err)
 		}
-		return ""
 	}
-	entry, ok, err := store.FindVariant(ctx, "/welcome", german)
-	fmt.Println(entry.Data, ok, err)
 	// Output:
-	// hallo true <nil>
+	// <nil> true
+	// <nil>
+	// hallo false
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"time"
 )
@@ -28,7 +29,10 @@ type flight struct {
 	cancel  context.CancelCauseFunc
 	tickets int
 	waiters int
-	goesOn  bool // though nobody waits
+	waiting bool        // it waits, and loads nothing yet
+	goesOn  bool        // though nobody waits
+	unhook  func() bool // from the Store's Close, once nobody waits and it goes on
+	landed  bool
 	done    chan struct{}
 	result  result
 }
@@ -59,25 +63,36 @@ func (f *flight) board() (ticket int) {
 	return f.tickets
 }
 
-// begin starts a flight that run is to finish, with the caller on board. One that only
-// waits is not begun where another is under way: the caller boards that.
-func (s *Store) begin(ctx context.Context, r *request, loads bool, run func(*flight)) (f *flight, ticket int) {
+// begin starts a flight that run is to finish, with the caller on board. One without a
+// lease is not begun where another is under way: the caller boards that. One with a
+// lease takes those over who only wait: they have asked while its token was on its way.
+func (s *Store) begin(ctx context.Context, r *request, leased bool, run func(*flight)) (f *flight, ticket int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if other := s.flights[r.name]; other != nil && !loads {
+	other := s.flights[r.name]
+	if other != nil && !leased {
 		return other, other.board()
 	}
-	f = &flight{name: r.name, done: make(chan struct{})}
-	f.ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	if other != nil && other.waiting {
+		s.land(other, result{}) // good for no ticket
+		other.cancel(errDeserted)
+	}
+	f = s.launch(ctx, r, run)
 	s.flights[r.name] = f
-	ticket = f.board()
+	return f, f.board()
+}
+
+// launch starts a flight that nobody can board yet. It is called with the lock held.
+func (s *Store) launch(ctx context.Context, r *request, run func(*flight)) *flight {
+	f := &flight{name: r.name, done: make(chan struct{})}
+	f.ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	s.running.Add(1)
 	go func() {
 		defer s.running.Done()
 		defer f.cancel(nil)
 		run(f)
 	}()
-	return f, ticket
+	return f
 }
 
 // mark is the last ticket that was given out: whoever holds it joined before now.
@@ -87,13 +102,44 @@ func (s *Store) mark(f *flight) int {
 	return f.tickets
 }
 
+// takeOff is mark for a flight whose load begins.
+func (s *Store) takeOff(f *flight) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.waiting = false
+	return f.tickets
+}
+
 // finish gives the flight's callers their result. Nobody boards it any more.
 func (s *Store) finish(f *flight, r result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.land(f, r)
+}
+
+// land is finish with the lock held. The first result counts.
+func (s *Store) land(f *flight, r result) {
+	if f.landed {
+		return
+	}
 	s.ground(f)
-	f.result = r
+	if f.unhook != nil {
+		f.unhook()
+	}
+	f.landed, f.result = true, r
 	close(f.done)
+}
+
+// wrote keeps callers from boarding what is under way for p, which this process has
+// just changed; for all that is if p is nil.
+func (s *Store) wrote(p *place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p == nil {
+		clear(s.flights)
+		return
+	}
+	delete(s.flights, p.name)
 }
 
 // ground keeps callers from boarding f.
@@ -113,12 +159,20 @@ func (s *Store) leave(f *flight, goesOn bool) {
 		return
 	}
 	if f.goesOn {
-		// The load's own timeout bounds it, and Close.
-		context.AfterFunc(s.closing, func() { f.cancel(errDeserted) })
+		s.carryOn(f)
 		return
 	}
 	s.ground(f)
 	f.cancel(errDeserted)
+}
+
+// carryOn has a flight go on for which nobody waits: until Close, or its load's own
+// timeout. It is called with the lock held.
+func (s *Store) carryOn(f *flight) {
+	if f.landed || f.unhook != nil {
+		return
+	}
+	f.unhook = context.AfterFunc(s.closing, func() { f.cancel(errDeserted) })
 }
 
 // await returns the flight's result if it is good for ticket; ok is false if it is not,
@@ -167,15 +221,22 @@ func (s *Store) standIn(ctx context.Context, r *request, why error) (value any, 
 	if err != nil || !a.found {
 		return nil, nil, false
 	}
-	value, err = r.decode(&a.entry)
+	value, err = s.serveStale(ctx, r, &a, why)
+	return value, err, !errors.Is(err, ErrCorrupt)
+}
+
+// serveStale is the value of an entry, be it stale; the error is ErrNotFound, or of kind
+// ErrCorrupt.
+func (s *Store) serveStale(ctx context.Context, r *request, a *answer, why error) (any, error) {
+	v, err := r.decode(&a.entry)
 	if err != nil {
-		return nil, nil, false
+		return nil, err
 	}
 	s.tell(ctx, StaleServed, &r.place, why)
-	if value == nil {
-		return nil, ErrNotFound, true
+	if v == nil {
+		return nil, ErrNotFound
 	}
-	return value, nil, true
+	return v, nil
 }
 
 // call runs a load in a goroutine of its own: until it returns, panics, ends its
@@ -204,13 +265,21 @@ func call(ctx context.Context, load func(context.Context) (any, error)) (value a
 	}()
 	select {
 	case o := <-done:
-		return o.value, o.err
+		return o.value, inTime(ctx, o.err)
 	case <-ctx.Done():
 	}
 	select {
 	case o := <-done: // it came with the end
-		return o.value, o.err
+		return o.value, inTime(ctx, o.err)
 	default:
 		return nil, context.Cause(ctx)
 	}
+}
+
+// inTime adds to an error of a load that was out of time that it was.
+func inTime(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrLoadTimeout) || context.Cause(ctx) != ErrLoadTimeout {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrLoadTimeout, err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-weir/weir/internal/rdb"
@@ -31,30 +32,52 @@ const (
 // some shards may be there still, and it may be called again. It is of kind ErrConfig
 // for a tag that cannot be one.
 func (s *Store) DeleteTags(ctx context.Context, tags ...string) error {
+	return s.untag(ctx, "delete tags", hard, tags)
+}
+
+// ExpireTags makes stale what DeleteTags removes: it is loaded again when it is asked
+// for, and may stand in meanwhile where [WithStale], or HTTP, allows. It costs as much,
+// and has the same errors.
+func (s *Store) ExpireTags(ctx context.Context, tags ...string) error {
+	return s.untag(ctx, "expire tags", soft, tags)
+}
+
+// What an invalidation does: removes, or makes stale.
+const (
+	hard = 0
+	soft = 1
+)
+
+func (s *Store) untag(ctx context.Context, what string, softly int, tags []string) error {
 	if len(tags) == 0 {
 		return nil
 	}
-	if err := checkTags(tags); err != nil {
-		return fmt.Errorf("cache: delete tags: %w: %w", ErrConfig, err)
+	for _, tag := range tags {
+		if err := checkTag(tag); err != nil {
+			return fmt.Errorf("cache: %s: %w: %w", what, ErrConfig, err)
+		}
 	}
-	args := []any{newToken(), rememberTag}
+	args := []any{newToken(), rememberTag, softly}
 	names := make([]string, len(tags))
 	for i, tag := range tags {
 		names[i] = tagName(tag)
 		args = append(args, names[i])
 	}
-	return s.everywhere(ctx, "delete tags",
+	return s.everywhere(ctx, what,
 		func(sh *shard) *rdb.Cmd { return untagScript.On([]string{sh.meta}, args...) },
 		func(sh *shard, o *outcome) { s.near.untagged(sh, names, o) })
 }
 
-// Clear removes all entries of all views; responses of middleware.Cache stay. It takes
-// 16 commands in one round trip. The error is as that of DeleteTags.
-func (s *Store) Clear(ctx context.Context) error { return s.clear(ctx, "clear", "all", "") }
+// Clear removes all entries of all views, and all responses of middleware.Cache. It
+// takes 16 commands in one round trip. The error is as that of DeleteTags.
+func (s *Store) Clear(ctx context.Context) error { return s.clear(ctx, "clear", "all", hard, "") }
+
+// Expire makes stale what Clear removes: see ExpireTags.
+func (s *Store) Expire(ctx context.Context) error { return s.clear(ctx, "expire", "all", soft, "") }
 
 // Clear removes all entries of the view, as DeletePrefix does.
 func (c *Cache[V]) Clear(ctx context.Context) error {
-	return c.store.clear(ctx, "clear", "prefix", c.view+":")
+	return c.store.clear(ctx, "clear", "prefix", hard, c.view+":")
 }
 
 // DeletePrefix removes all entries of the view whose key begins with prefix. It takes
@@ -71,13 +94,13 @@ func (c *Cache[V]) DeletePrefix(ctx context.Context, prefix string) error {
 	if len(prefix) > maxKeyBytes {
 		return fmt.Errorf("cache: delete prefix: %w: a prefix of %d bytes: no key has more than %d", ErrConfig, len(prefix), maxKeyBytes)
 	}
-	return c.store.clear(ctx, "delete prefix", "prefix", c.view+":"+prefix)
+	return c.store.clear(ctx, "delete prefix", "prefix", hard, c.view+":"+prefix)
 }
 
-func (s *Store) clear(ctx context.Context, what, kind, prefix string) error {
+func (s *Store) clear(ctx context.Context, what, kind string, softly int, prefix string) error {
 	return s.everywhere(ctx, what,
 		func(sh *shard) *rdb.Cmd {
-			return clearScript.On([]string{sh.meta}, newToken(), kind, prefix, maxPrefixes)
+			return clearScript.On([]string{sh.meta}, newToken(), kind, softly, prefix, maxPrefixes)
 		},
 		func(sh *shard, o *outcome) { s.near.cleared(sh, o) })
 }
@@ -91,6 +114,9 @@ func (s *Store) everywhere(ctx context.Context, what string, plan func(*shard) *
 	}
 	sent := monotonic()
 	err := s.conn.Exec(ctx, cmds...)
+	if slices.ContainsFunc(cmds, func(cmd *rdb.Cmd) bool { return cmd.Err() == nil }) {
+		s.wrote(nil)
+	}
 	for i, cmd := range cmds {
 		sh := &s.shards[i]
 		if cmd.Err() != nil {
@@ -129,7 +155,7 @@ func (c *Cache[V]) DeletePattern(ctx context.Context, pattern string) error {
 	}
 	s := c.store
 	// What is being loaded is not stored, so that what SCAN has passed stays away.
-	if err := s.clear(ctx, "delete pattern", "barrier", ""); err != nil {
+	if err := s.clear(ctx, "delete pattern", "barrier", hard, ""); err != nil {
 		return err
 	}
 	match := s.pattern(c.view, pattern)
@@ -137,7 +163,7 @@ func (c *Cache[V]) DeletePattern(ctx context.Context, pattern string) error {
 		return wrap(ctx, "delete pattern", err)
 	}
 	// Near tiers may have read some of them meanwhile.
-	return s.clear(ctx, "delete pattern", "barrier", "")
+	return s.clear(ctx, "delete pattern", "barrier", hard, "")
 }
 
 // unlink removes entries. Those of one shard lie in one slot, so that one command may

@@ -64,7 +64,14 @@ func (c *Cache[V]) LoadMany(ctx context.Context, keys []string, load func(ctx co
 // what does not decode is loaded by itself.
 func (c *Cache[V]) batched(ctx context.Context, r *request, a *answer, token string) (*V, error) {
 	if a.verdict == refresh {
-		c.store.yield(ctx, r, token, 0)
+		c.store.yield(ctx, r, token, 0, nil)
+	}
+	if a.verdict == cooling && r.set.stale > 0 {
+		v, err := c.store.serveStale(ctx, r, a, nil)
+		if err != nil {
+			return nil, err
+		}
+		return v.(*V), nil
 	}
 	if a.verdict != fresh && a.verdict != refresh {
 		c.store.tell(ctx, Miss, &r.place, nil)
@@ -84,13 +91,13 @@ func (c *Cache[V]) loadBatch(ctx context.Context, batch []*request, token string
 	}
 	s, set := c.store, batch[0].set
 	keys := make([]string, len(batch))
-	places := make([]*place, len(batch))
+	leases := make([][]string, len(batch))
 	for i, r := range batch {
-		keys[i], places[i] = r.key, &r.place
+		keys[i], leases[i] = r.key, r.leaseKeys()
 	}
 	stop := func() {}
 	if token != "" {
-		stop = s.keepLease(ctx, set, token, places...)
+		stop = s.keepLease(ctx, set, token, leases...)
 	}
 	noted, n := withNotes(ctx)
 	loading, cancel := context.WithTimeoutCause(noted, set.load, ErrLoadTimeout)
@@ -121,13 +128,13 @@ func (c *Cache[V]) loadBatch(ctx context.Context, batch []*request, token string
 			continue
 		}
 		if !there && set.negative == 0 && n.lifetime() == 0 {
-			s.yield(ctx, r, token, 0)
+			s.yield(ctx, r, token, 0, nil)
 			continue
 		}
 		k, err := s.prepare(r, &v, !there, n, cost)
 		if err != nil {
 			s.tell(ctx, NotStored, &r.place, err)
-			s.yield(ctx, r, token, 0)
+			s.yield(ctx, r, token, 0, nil)
 			continue
 		}
 		cmds = append(cmds, fillScript.On(r.keys(), k.args(r.name, token)...))
@@ -164,7 +171,7 @@ func (c *Cache[V]) failBatch(ctx context.Context, batch []*request, token string
 	for _, r := range batch {
 		c.store.tell(ctx, LoadFailed, &r.place, err)
 		if token != "" {
-			c.store.yield(ctx, r, token, 0)
+			c.store.yield(ctx, r, token, 0, nil)
 		}
 	}
 	if batch[0].set.stale == 0 || ctx.Err() != nil || errors.Is(err, ErrConfig) {

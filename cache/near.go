@@ -35,9 +35,15 @@ type near struct {
 	items  *otter.Cache[nearKey, *item]
 	shards [shards]nearShard
 	pulse  pulse
+
+	clearings atomic.Int64 // that the observer is still to be told of
 }
 
-type nearKey struct{ view, key string }
+// nearKey names an item: by view and key, or by resource and variant.
+type nearKey struct {
+	view, key string
+	resource  bool
+}
 
 // item is one value. It is never changed.
 type item struct {
@@ -54,12 +60,14 @@ type item struct {
 // nearShard is what the tier knows of a shard.
 type nearShard struct {
 	gen    atomic.Uint64 // items of an older one are gone
+	solo   atomic.Uint64 // so are those that were loaded without Redis
 	proven atomic.Int64  // on the clock of monotonic
 
 	mu    sync.Mutex
 	epoch string
 	heard uint64 // all writes up to this one were heard of, or all items are younger
-	known uint64 // this process's own writes are, too
+	own   state  // this process's own last write
+	asked int64  // when Redis was last asked for its number, and told it
 	owed  owed
 	tags  map[string]weak.Pointer[nearTag]
 }
@@ -80,17 +88,17 @@ func newNear(s *Store, bytes int64) *near {
 }
 
 // get returns what the tier has; nil if it has that there is nothing.
-func (n *near) get(view, key string) (value any, ok bool) {
-	at := monotonic()
-	n.pulse.beat(n, at)
-	it, ok := n.items.GetIfPresent(nearKey{view, key})
-	if !ok || at >= it.until {
+func (n *near) get(at nearKey) (value any, ok bool) {
+	now := monotonic()
+	n.pulse.beat(n, now)
+	it, ok := n.items.GetIfPresent(at)
+	if !ok || now >= it.until {
 		return nil, false
 	}
 	if it.alone {
-		return it.value, it.gen == it.shard.gen.Load()
+		return it.value, it.gen == it.shard.generation()
 	}
-	if at >= it.shard.proven.Load() || it.gen != it.shard.gen.Load() {
+	if now >= it.shard.proven.Load() || it.gen != it.shard.gen.Load() {
 		return nil, false
 	}
 	for _, t := range it.tags {
@@ -102,11 +110,12 @@ func (n *near) get(view, key string) (value any, ok bool) {
 }
 
 // keepRead holds what was read from Redis.
-func (n *near) keepRead(p *place, value any, a *answer) {
+func (n *near) keepRead(p *place, value any, a *answer, set *settings) {
 	if n == nil {
 		return
 	}
-	n.put(p, &item{value: value, until: a.sent + (a.entry.fresh-a.now)*int64(time.Millisecond), size: weight(p, a.size)}, a.state, a.entry.tags)
+	left := (a.entry.fresh-a.now)*int64(time.Millisecond) - int64(set.drawn(a.entry.cost))
+	n.put(p, &item{value: value, until: a.sent + left, size: weight(p, a.size)}, a.state, a.entry.tags)
 }
 
 // keepStored holds what this process has just stored.
@@ -118,9 +127,8 @@ func (n *near) keepStored(p *place, value any, o *outcome, k *keeping) {
 	for i, t := range k.tags {
 		tags[i] = tagName(t)
 	}
-	sh := n.shard(p.shard)
-	sh.knows(o.state)
-	n.put(p, &item{value: value, until: o.sent + int64(k.ttl), size: weight(p, len(k.data))}, o.state, tags)
+	n.knows(n.shard(p.shard), o.state)
+	n.put(p, &item{value: value, until: o.sent + int64(k.ttl-k.early), size: weight(p, len(k.data))}, o.state, tags)
 }
 
 // keepAlone holds what was loaded while Redis was silent, for as long as the bound
@@ -132,11 +140,14 @@ func (n *near) keepAlone(p *place, value any, begun int64) {
 	sh := n.shard(p.shard)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n.items.Set(nearKey{p.view, p.key}, &item{
-		value: value, shard: sh, gen: sh.gen.Load(), alone: true,
+	n.items.Set(p.near(), &item{
+		value: value, shard: sh, gen: sh.generation(), alone: true,
 		until: begun + int64(nearBound), size: weight(p, 0),
 	})
 }
+
+// generation is that of items that were loaded without Redis, whose tags nobody knows.
+func (sh *nearShard) generation() uint64 { return sh.gen.Load() + sh.solo.Load() }
 
 func weight(p *place, bytes int) uint32 {
 	return uint32(nearOverhead + 2*len(p.name) + bytes)
@@ -150,9 +161,9 @@ func (n *near) put(p *place, it *item, as state, tags []string) {
 	sh := n.shard(p.shard)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if as.epoch != sh.epoch || as.n < sh.heard || as.n < sh.known {
-		if old, ok := n.items.GetEntryQuietly(nearKey{p.view, p.key}); ok && (old.Value.alone || old.Value.asOf < as.n) {
-			n.items.Invalidate(nearKey{p.view, p.key})
+	if as.epoch != sh.epoch || as.n < sh.heard || as.epoch == sh.own.epoch && as.n < sh.own.n {
+		if old, ok := n.items.GetEntryQuietly(p.near()); ok && (old.Value.alone || as.epoch != sh.epoch || old.Value.asOf < as.n) {
+			n.items.Invalidate(p.near())
 		}
 		return
 	}
@@ -160,7 +171,7 @@ func (n *near) put(p *place, it *item, as state, tags []string) {
 	for _, name := range tags {
 		it.tags = append(it.tags, sh.tag(name))
 	}
-	n.items.Set(nearKey{p.view, p.key}, it)
+	n.items.Set(p.near(), it)
 }
 
 // tag returns the shard's record of a tag, which lives as long as items with it do.
@@ -183,12 +194,20 @@ func (sh *nearShard) tag(name string) *nearTag {
 }
 
 // knows takes note of a write of this process's own, which it sees at once, however
-// late it hears of it. Until then no older read gets in.
-func (sh *nearShard) knows(as state) {
+// late it hears of it. Until then no older read gets in; nor any at all, until the next
+// comparison, if Redis has forgotten what the shard's items are good as of.
+func (n *near) knows(sh *nearShard, as state) {
+	defer n.announce()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if as.epoch == sh.epoch && as.n > sh.known {
-		sh.known = as.n
+	if as.epoch == sh.own.epoch {
+		sh.own.n = max(sh.own.n, as.n)
+		return
+	}
+	sh.own = as
+	if sh.epoch != "" && sh.epoch != as.epoch {
+		sh.begin("", 0)
+		n.tellCleared()
 	}
 }
 
@@ -200,7 +219,7 @@ func (n *near) drop(p *place) {
 	sh := n.shard(p.shard)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n.items.Invalidate(nearKey{p.view, p.key})
+	n.items.Invalidate(p.near())
 }
 
 // dropped forgets p, which this process has removed.
@@ -208,7 +227,7 @@ func (n *near) dropped(p *place, o *outcome) {
 	if n == nil {
 		return
 	}
-	n.shard(p.shard).knows(o.state)
+	n.knows(n.shard(p.shard), o.state)
 	n.drop(p)
 }
 
@@ -218,9 +237,10 @@ func (n *near) untagged(s *shard, tags []string, o *outcome) {
 		return
 	}
 	sh := n.shard(s)
-	sh.knows(o.state)
+	n.knows(sh, o.state)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	sh.solo.Add(1)
 	for _, name := range tags {
 		sh.untag(name, o.state.n)
 	}
@@ -237,7 +257,7 @@ func (n *near) cleared(s *shard, o *outcome) {
 	if n == nil {
 		return
 	}
-	n.shard(s).knows(o.state)
+	n.knows(n.shard(s), o.state)
 	n.forget(s)
 }
 
@@ -265,6 +285,7 @@ func (n *near) hear(message string) {
 		return
 	}
 	sh := &n.shards[index]
+	defer n.announce()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sh.epoch == "" {
@@ -281,13 +302,16 @@ func (n *near) hear(message string) {
 		n.tellCleared()
 	}
 	switch what, name := fields[3], fields[4]; what {
+	case "r":
+		sh.untag(resourceTag(name), number)
 	case "k":
 		view, key, _ := strings.Cut(name, ":")
-		at := nearKey{view, key}
+		at := nearKey{view: view, key: key}
 		if it, ok := n.items.GetEntryQuietly(at); ok && (it.Value.alone || it.Value.asOf < number) {
 			n.items.Invalidate(at)
 		}
 	case "t":
+		sh.solo.Add(1)
 		sh.untag(name, number)
 	default:
 		sh.gen.Add(1)
@@ -299,14 +323,24 @@ func (n *near) hear(message string) {
 func (sh *nearShard) begin(epoch string, number uint64) {
 	sh.gen.Add(1)
 	if epoch != sh.epoch {
-		sh.epoch, sh.known = epoch, 0
-		sh.owed = owed{}
+		sh.epoch, sh.owed = epoch, owed{}
+	}
+	if epoch != "" && epoch != sh.own.epoch {
+		sh.own = state{}
 	}
 	sh.heard = number
 }
 
-func (n *near) tellCleared() {
-	if observe := n.store.observe; observe != nil {
+func (n *near) tellCleared() { n.clearings.Add(1) }
+
+// announce tells the observer of what was dropped. It is called without a lock, as an
+// observer may call the Store.
+func (n *near) announce() {
+	observe := n.store.observe
+	if observe == nil {
+		return
+	}
+	for range n.clearings.Swap(0) {
 		observe(context.Background(), Event{Kind: NearCleared})
 	}
 }
@@ -341,4 +375,5 @@ func (n *near) clear() {
 		sh.mu.Unlock()
 	}
 	n.tellCleared()
+	n.announce()
 }

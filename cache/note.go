@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,6 +23,17 @@ func withNotes(ctx context.Context) (context.Context, *notes) {
 	return context.WithValue(ctx, notesKey{}, n), n
 }
 
+// Noting returns a context under which [Tag] is heard, and what it has said so far. It is
+// for middleware.Cache, and for caches like it.
+func Noting(ctx context.Context) (noting context.Context, tags func() []string) {
+	ctx, n := withNotes(ctx)
+	return ctx, func() []string {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return append([]string(nil), n.tags...)
+	}
+}
+
 // Tag adds tags to what is being loaded under ctx, as [WithTags] does for all that a
 // view loads. Under another context it does nothing. A tag that cannot be one makes the
 // load's caller get an error of kind ErrConfig, and nothing is stored.
@@ -32,10 +44,10 @@ func Tag(ctx context.Context, tags ...string) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := checkTags(tags); err != nil && n.err == nil {
+	n.tags = append(n.tags, tags...)
+	if err := checkTags(n.tags); err != nil && n.err == nil {
 		n.err = fmt.Errorf("%w: cache.Tag: %w", ErrConfig, err)
 	}
-	n.tags = append(n.tags, tags...)
 }
 
 // Expire sets the lifetime of what is being loaded under ctx, in place of [WithTTL], or
@@ -53,6 +65,13 @@ func Expire(ctx context.Context, ttl time.Duration) {
 		n.err = fmt.Errorf("%w: cache.Expire(%v): must be from %v to %v", ErrConfig, ttl, minTTL, maxTTL)
 	}
 	n.ttl = ttl
+}
+
+// with is tags, and those of Tag.
+func (n *notes) with(tags []string) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append(slices.Clip(tags), n.tags...)
 }
 
 // lifetime is what Expire said, else 0.

@@ -12,12 +12,12 @@ const (
 	Hit
 	// Miss: neither had one.
 	Miss
-	// Loaded: the source was asked, and answered within Took, with ErrNotFound or a
-	// value.
+	// Loaded: the source was asked, and answered with a value or ErrNotFound.
 	Loaded
 	// LoadFailed: the source was asked, and Err is its error.
 	LoadFailed
-	// StaleServed: what was stale has stood in; Err is why, nil if the load was slow.
+	// StaleServed: what was stale has stood in; Err is why, nil if the load was slow, or
+	// another one has failed within the last second.
 	StaleServed
 	// NotStored: what was loaded was not stored; Err is why, nil if an invalidation
 	// came meanwhile.

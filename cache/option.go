@@ -62,7 +62,7 @@ const (
 
 	defaultJitter = 0.1
 	minNear       = 1 << 16
-	maxTags       = 32
+	maxTags       = 128
 	maxTagBytes   = 256
 )
 
@@ -118,7 +118,7 @@ func WithNegativeTTL(ttl time.Duration) Option {
 // WithStale keeps an entry for grace beyond its lifetime, to stand in where a load
 // fails, or takes longer than soft; the load then goes on, and what it brings is
 // stored. A soft of 0 waits for the load. After a failure nobody loads again for up to
-// 1 s. The default is not to serve what is stale. It may be given to New, For and a
+// 1 s, in which the stale value is served at once. The default is not to serve what is stale. It may be given to New, For and a
 // call that stores, which decides on grace, or Load, which decides on soft.
 func WithStale(grace, soft time.Duration) Option {
 	return func(c *config) {
@@ -132,7 +132,8 @@ func WithStale(grace, soft time.Duration) Option {
 // ends: at random, the likelier the nearer the end and the longer its load took
 // (XFetch: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede
 // Prevention", VLDB 2015). beta above 1 refreshes earlier, below 1 later; from 0.1 to
-// 100. By default nothing is refreshed early. It may be given to New, For and Load.
+// 100. By default nothing is refreshed early, and nobody waits for a refresh. A load of
+// less than 1 ms counts as none. It may be given to New, For and Load.
 func WithEarlyRefresh(beta float64) Option {
 	return func(c *config) {
 		c.check(beta >= 0.1 && beta <= 100, "WithEarlyRefresh(%v): must be from 0.1 to 100; 1 is the usual value", beta)
@@ -181,7 +182,7 @@ func WithCompression(from int) Option {
 }
 
 // WithTags has entries die together: [Store.DeleteTags] with one of their tags removes
-// them all. A tag has 1 to 256 bytes, an entry at most 32 tags. It may be given to New,
+// them all. A tag has 1 to 256 bytes, an entry at most 128 tags. It may be given to New,
 // For and a call that stores, and adds to what is given elsewhere; a load may say it by
 // [Tag].
 func WithTags(tags ...string) Option {
@@ -205,8 +206,9 @@ func WithMaxBytes(n int) Option {
 	}
 }
 
-// WithClone has a view copy each value that its near tier gives out, so that a caller
-// may change what it gets. Without it values share what they point to. It is for For,
+// WithClone has a view copy each value that its near tier takes from Set and Store, or
+// gives out, so that a caller may change what it passed or gets. Without it values share
+// what they point to. It is for For,
 // whose type it must fit.
 func WithClone[V any](clone func(V) V) Option {
 	return func(c *config) {
@@ -295,9 +297,16 @@ func checkTags(tags []string) error {
 		return fmt.Errorf("%d tags: an entry has at most %d", len(tags), maxTags)
 	}
 	for _, tag := range tags {
-		if tag == "" || len(tag) > maxTagBytes {
-			return fmt.Errorf("tag %.40q: must have 1 to %d bytes", tag, maxTagBytes)
+		if err := checkTag(tag); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func checkTag(tag string) error {
+	if tag == "" || len(tag) > maxTagBytes {
+		return fmt.Errorf("tag %.40q: must have 1 to %d bytes", tag, maxTagBytes)
 	}
 	return nil
 }

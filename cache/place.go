@@ -9,10 +9,11 @@ import (
 )
 
 // shardNames are the hash tags of the shards: each lies in the middle of a sixteenth of
-// a Cluster's slots. All instances must agree on them and on [shardOf].
+// a Cluster's slots. All instances must agree on them and on [shardOf]. They are of
+// one length: see [Store.pattern].
 var shardNames = [...]string{
 	"04s", "15s", "26s", "37s", "40s", "51s", "62s", "73s",
-	"8u", "92r", "aoo", "b1h", "c00", "d7h", "eko", "fy5",
+	"83r", "92r", "aoo", "b1h", "c00", "d7h", "eko", "fy5",
 }
 
 const shards = len(shardNames)
@@ -51,25 +52,32 @@ type place struct {
 	view, key string
 	name      string // view:key
 	shard     *shard
+	resource  bool // it is a resource's: view is its key, key its variant
 }
+
+func (p *place) near() nearKey { return nearKey{p.view, p.key, p.resource} }
 
 func (s *Store) place(view, key string) (place, error) {
 	if err := checkKey(key); err != nil {
 		return place{}, err
 	}
 	name := view + ":" + key
-	return place{view, key, name, &s.shards[shardOf(name)]}, nil
+	return place{view: view, key: key, name: name, shard: &s.shards[shardOf(name)]}, nil
 }
 
 func (p *place) entry() string { return p.shard.base + ":e:" + p.name }
 func (p *place) lease() string { return p.shard.base + ":l:" + p.name }
+
+// leaseKeys are what scripts work on that are about a lease alone.
+func (p *place) leaseKeys() []string { return []string{p.lease(), p.shard.meta} }
 
 // keys are what most scripts work on.
 func (p *place) keys() []string { return []string{p.entry(), p.lease(), p.shard.meta} }
 
 // pattern matches the entries of a view, on whatever shard, whose key matches pattern.
 func (s *Store) pattern(view, pattern string) string {
-	return s.root() + ":{*}:e:" + view + ":" + pattern
+	// As the shard's name has a fixed length, no key can stand in for it.
+	return s.root() + ":{" + strings.Repeat("?", len(shardNames[0])) + "}:e:" + view + ":" + pattern
 }
 
 // root is how the data's keys and channels begin.
@@ -81,8 +89,8 @@ func (s *Store) root() string {
 // news is the channel on which all instances hear of writes.
 func (s *Store) news() string { return s.root() + ":news" }
 
-// waking is the channel on which waiters hear that p's lease has ended.
-func (s *Store) waking(p *place) string { return s.root() + ":wake:" + p.name }
+// waking is the channel on which those who wait for name hear that its lease has ended.
+func (s *Store) waking(name string) string { return s.root() + ":wake:" + name }
 
 func checkKey(key string) error {
 	if key == "" {

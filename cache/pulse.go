@@ -14,6 +14,9 @@ const (
 	// comparison may fail three times in a row before the tier is bypassed.
 	pulseEvery = nearBound / 4
 
+	// pulseSilence is what shows that two comparisons in a row have failed.
+	pulseSilence = 5 * pulseEvery / 2
+
 	// pulseIdle is after how long without a read the comparing ends.
 	pulseIdle = 30 * time.Second
 )
@@ -157,13 +160,21 @@ type owed struct {
 // prove takes in what Redis says: when it was asked, at sent, before was the last write
 // heard of.
 func (n *near) prove(sh *nearShard, is state, before uint64, sent int64) {
+	defer n.announce()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	defer func() { sh.asked = max(sh.asked, sent) }()
 	switch {
 	case is.epoch != sh.epoch:
 		sh.begin(is.epoch, is.n)
 	case is.n < before:
 		// It has forgotten some: a failover to a replica that lagged.
+		sh.own = state{}
+		sh.begin(is.epoch, is.n)
+		n.tellCleared()
+	case sent-sh.asked > int64(pulseSilence):
+		// It was silent. Nobody knows whether who answers now is who answered then: a
+		// replica that lagged may have given numbers a second time.
 		sh.begin(is.epoch, is.n)
 		n.tellCleared()
 	case sh.owed.number > sh.heard:

@@ -32,6 +32,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	flights map[string]*flight // by name: loads and waits that callers may join
+	watches map[string]*watch  // by lease: who waits for somebody else's claim to end
 	running sync.WaitGroup     // of flights
 	closed  bool
 }
@@ -46,7 +47,7 @@ func New(client redis.UniversalClient, options ...Option) (*Store, error) {
 	}
 	s := &Store{
 		conn: conn, prefix: c.prefix, set: c.settings, observe: c.observe,
-		shards: newShards(c.prefix), flights: make(map[string]*flight),
+		shards: newShards(c.prefix), flights: make(map[string]*flight), watches: make(map[string]*watch),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	if c.near > 0 {

@@ -83,13 +83,14 @@ func TestNew_accepts(t *testing.T) {
 	if store.TTL() != 0 || store.MaxBytes() != 1<<20 {
 		t.Errorf("defaults: got %v, %d; want 0s, %d", store.TTL(), store.MaxBytes(), 1<<20)
 	}
-	if _, _, err := store.FindVariant(t.Context(), key, variantOf("")); !errors.Is(err, cache.ErrUnavailable) {
+	s := bench{store, t, client}
+	if _, _, err := s.look(t.Context(), key, variantOf("")); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("Find while down: got %v; want ErrUnavailable", err)
 	}
-	if err := store.KeepVariant(t.Context(), key, cache.Variant{TTL: time.Minute}); !errors.Is(err, cache.ErrUnavailable) {
+	if err := s.put(t.Context(), key, cache.Variant{Keep: time.Minute}); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("Keep while down: got %v; want ErrUnavailable", err)
 	}
-	if err := store.DropVariants(t.Context(), key); !errors.Is(err, cache.ErrUnavailable) {
+	if err := store.DeleteResource(t.Context(), key); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("Delete while down: got %v; want ErrUnavailable", err)
 	}
 }
@@ -113,9 +114,16 @@ func TestStore_roundTrips(t *testing.T) {
 		w, r := bench{writer, t, rdb}, bench{reader, t, rdb}
 		w.keep("warm", "", "", "v", time.Minute) // connections and scripts
 		w.wants("warm", "", "v")
+		if err := w.DeleteResource(t.Context(), "warm"); err != nil {
+			t.Fatal(err)
+		}
 		// On a cluster each key may be on a master that has not seen the scripts.
 		w.keep(key, "", "", "v", time.Minute)
 		w.wants(key, "", "v")
+		if err := w.DeleteResource(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		w.keep(key, "", "", "v", time.Minute)
 
 		trips := func(what string, want int, do func()) {
 			t.Helper()
@@ -126,13 +134,13 @@ func TestStore_roundTrips(t *testing.T) {
 			}
 		}
 		trips("hit", 1, func() { w.wants(key, "", "v") })
-		trips("keep", 1, func() { w.keep(key, "lang", "de", "hallo", time.Minute) })
+		trips("find and keep", 2, func() { w.keep(key, "lang", "de", "hallo", time.Minute) })
 		trips("variant, who kept it", 1, func() { w.wants(key, "de", "hallo") })
 		trips("variant, first met", 2, func() { r.wants(key, "de", "hallo") })
 		trips("variant, known", 1, func() { r.wants(key, "de", "hallo") })
 		trips("other variant, known", 1, func() { r.wants(key, "en", "") })
 		trips("delete", 1, func() {
-			if err := w.DropVariants(t.Context(), key); err != nil {
+			if err := w.DeleteResource(t.Context(), key); err != nil {
 				t.Error(err)
 			}
 		})
@@ -156,8 +164,8 @@ func TestStore_replay(t *testing.T) {
 	s.keep(key, "lang", "de", "hallo", time.Minute)
 	p.SwallowReply(1, "evalsha", testkit.ThenClose)
 	s.wants(key, "de", "hallo")
-	p.SwallowReply(1, "unlink", testkit.ThenClose)
-	if err := store.DropVariants(t.Context(), key); err != nil {
+	p.SwallowReply(1, "evalsha", testkit.ThenClose)
+	if err := store.DeleteResource(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
 	s.wants(key, "de", "")
@@ -191,14 +199,14 @@ func TestStore_foreignReply(t *testing.T) {
 	t.Parallel()
 	for _, reply := range [][]any{
 		{},
-		{"lang"},
-		{"lang", int64(1), int64(1)},
-		{"lang", int64(1), int64(1), "v", "more"},
-		{int64(1), int64(1), int64(1), "v"},
-		{"lang", "now", int64(1), "v"},
-		{nil, nil, nil, nil},
+		{int64(1)},
+		{int64(1), int64(1), int64(1), "epoch", "lang", "w1", int64(0)},
+		{int64(1), int64(1), int64(1), "epoch", "lang", "w1", int64(0), int64(0)},
+		{int64(9), int64(1), int64(1), "epoch", "lang", nil, int64(0), int64(0)},
+		{"1", int64(1), int64(1), "epoch", "lang", nil, int64(0), int64(0)},
+		{nil, nil, nil, nil, nil, nil, nil, nil},
 	} {
-		if err := cache.ParseFind(reply); !errors.Is(err, cache.ErrCorrupt) {
+		if err := cache.ParseFound(reply); !errors.Is(err, cache.ErrCorrupt) {
 			t.Errorf("%v: got %v; want ErrCorrupt", reply, err)
 		}
 	}

@@ -37,7 +37,7 @@ func (c *Cache[V]) Store(ctx context.Context, key string, value V, save func(con
 	if err := w.intend(ctx); err != nil && !errors.Is(err, ErrUnavailable) {
 		return wrap(ctx, "store", err)
 	}
-	stop := c.store.keepLease(ctx, r.set, w.token, &r.place)
+	stop := c.store.keepLease(ctx, r.set, w.token, r.leaseKeys())
 	saved := false
 	// A panic of save's passes, with the same end as an error.
 	defer func() {
@@ -51,7 +51,8 @@ func (c *Cache[V]) Store(ctx context.Context, key string, value V, save func(con
 	}
 	saved = true
 	stop()
-	if err := w.finish(ctx, k, &value); err != nil {
+	kept := c.give(&value)
+	if err := w.finish(ctx, k, &kept); err != nil {
 		return fmt.Errorf("cache: store: %w: %w", ErrNotInvalidated, err)
 	}
 	return nil
@@ -72,6 +73,7 @@ func (w writer) intend(ctx context.Context) error {
 		w.store.near.drop(&w.place)
 		return err
 	}
+	w.store.wrote(&w.place)
 	w.store.near.dropped(&w.place, &o)
 	return nil
 }
@@ -83,13 +85,14 @@ func (w writer) finish(ctx context.Context, k *keeping, v any) error {
 		taken = 1
 	}
 	o, err := w.store.write(context.WithoutCancel(ctx), finishScript.On(w.keys(), append(k.args(w.name, w.token), taken)...))
-	switch {
-	case err != nil:
+	if err != nil {
 		w.store.near.drop(&w.place)
 		return err
-	case o.done:
+	}
+	w.store.wrote(&w.place)
+	if o.done {
 		w.store.near.keepStored(&w.place, v, &o, k)
-	default:
+	} else {
 		w.store.near.dropped(&w.place, &o)
 	}
 	return nil

@@ -38,6 +38,14 @@ var (
 	clearLua string
 	//go:embed lua/pulse.lua
 	pulseLua string
+	//go:embed lua/find.lua
+	findLua string
+	//go:embed lua/keep.lua
+	keepLua string
+	//go:embed lua/purge.lua
+	purgeLua string
+	//go:embed lua/pass.lua
+	passLua string
 )
 
 // Those that may run twice for one call: they answer by their token as before, or do
@@ -55,6 +63,10 @@ var (
 	untagScript  = rdb.NewReplayableScript(dataLua + untagLua)
 	clearScript  = rdb.NewReplayableScript(dataLua + clearLua)
 	pulseScript  = rdb.NewReplayableScript(dataLua + pulseLua)
+	findScript   = rdb.NewReplayableScript(dataLua + findLua)
+	keepScript   = rdb.NewReplayableScript(dataLua + keepLua)
+	purgeScript  = rdb.NewReplayableScript(dataLua + purgeLua)
+	passScript   = rdb.NewReplayableScript(dataLua + passLua)
 )
 
 // verdict is what ask.lua says.
@@ -67,6 +79,9 @@ const (
 	theirs  // to wait for
 	refresh // fresh, and yours to load again
 	writing // to load without storing
+	cooling // a load has failed lately, and a stale value stands in
+	passing // it could not be kept lately: nobody waits for it
+	renamed // variants are told apart by other names
 )
 
 // answer is the reply of ask.lua.
@@ -75,6 +90,7 @@ type answer struct {
 	state   state
 	now     int64 // ms of Redis TIME
 	found   bool
+	expired bool // it was made stale
 	entry   entry
 	left    time.Duration // of somebody else's lease
 	size    int           // of the entry's text
@@ -90,21 +106,28 @@ type state struct {
 // newToken names a lease, or a new epoch.
 func newToken() string { return rand.Text() }
 
-// early is a factor by which WithEarlyRefresh is asked for.
-func (set *settings) earliness() string {
+// earliness is a random factor: an entry is refreshed by so many times its cost before
+// its end.
+func (set *settings) earliness() float64 {
 	if set.early == 0 {
-		return "0"
+		return 0
 	}
-	return strconv.FormatFloat(-set.early*math.Log(1-mathrand.Float64()), 'f', 3, 64)
+	return -set.early * math.Log(1-mathrand.Float64())
+}
+
+// drawn is how long before its end the near tier's copy of an entry ends, so that Redis
+// is asked whether it should be refreshed.
+func (set *settings) drawn(cost time.Duration) time.Duration {
+	return time.Duration(set.earliness() * float64(cost))
 }
 
 // askCmd plans to read p, and with a token to take its lease if need be. damaged is
-// the born of an entry that does not decode.
+// the put of an entry that does not decode.
 func askCmd(p *place, set *settings, token, damaged string) *rdb.Cmd {
 	if token == "" {
 		return askScript.On(p.keys(), p.name, "", 0, "0", "")
 	}
-	return askScript.On(p.keys(), p.name, token, set.lease.Milliseconds(), set.earliness(), damaged)
+	return askScript.On(p.keys(), p.name, token, set.lease.Milliseconds(), strconv.FormatFloat(set.earliness(), 'f', 3, 64), damaged)
 }
 
 // ask reads p: see askCmd.
@@ -127,7 +150,7 @@ func parseAnswer(reply []any, sent int64) (a answer, err error) {
 	n, ok3 := reply[2].(int64)
 	epoch, ok4 := reply[3].(string)
 	left, ok5 := reply[5].(int64)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || v < 0 || verdict(v) > writing {
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || v < 0 || verdict(v) > renamed {
 		return a, errReply
 	}
 	a.verdict, a.now, a.state, a.left = verdict(v), now, state{epoch, uint64(n)}, time.Duration(left)*time.Millisecond
@@ -178,6 +201,7 @@ func (s *Store) write(ctx context.Context, cmd *rdb.Cmd) (outcome, error) {
 type keeping struct {
 	ttl, keep time.Duration
 	cost      time.Duration
+	early     time.Duration // by which the near tier's copy ends earlier, for WithEarlyRefresh
 	flags     string
 	tags      []string
 	data      []byte
@@ -211,13 +235,14 @@ func (set *settings) keeping(data []byte, absent bool, n *notes, cost time.Durat
 		if len(n.tags) > 0 {
 			k.tags = append(append([]string(nil), k.tags...), n.tags...)
 			if err := checkTags(k.tags); err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+				n.err = fmt.Errorf("%w: %w", ErrConfig, err)
+				return nil, n.err
 			}
 		}
 	}
 	k.ttl -= time.Duration(mathrand.Float64() * set.jitter * float64(k.ttl))
 	k.ttl = max(k.ttl, minTTL)
-	k.keep = k.ttl
+	k.keep, k.early = k.ttl, set.drawn(cost)
 	if !absent {
 		k.keep += set.stale
 	}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"os"
 	"os/exec"
 	"strings"
@@ -55,6 +57,72 @@ func TestGateway_cachesAndForwards(t *testing.T) {
 }
 
 // Gateways of two origins on one Redis do not serve each other's answers.
+func TestGateway_validatesAndRefreshes(t *testing.T) {
+	t.Parallel()
+	var conditional atomic.Int64
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", strings.TrimPrefix(r.URL.Path, "/"))
+		w.Header().Set("ETag", `"a"`)
+		if r.Header.Get("If-None-Match") == `"a"` {
+			conditional.Add(1)
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Content-Encoding", "gzip") // it passes as it is
+		fmt.Fprint(w, "0123456789")
+	})
+	p := start(t, "gateway", "", "-origin", o.URL, "-wait", "5s")
+	v := newVisitor(t)
+	v.Transport = &http.Transport{DisableCompression: true}
+	v.get(p.url + "/no-cache")
+	if a := v.get(p.url + "/no-cache"); a.body != "0123456789" || a.header.Get("Content-Encoding") != "gzip" || conditional.Load() != 1 || !strings.Contains(a.header.Get("Cache-Status"), "fwd-status=304") {
+		t.Errorf("validated: %q, %v, %d conditional requests", a.body, a.header, conditional.Load())
+	}
+	const swr = "/max-age=0,stale-while-revalidate=60"
+	v.get(p.url + swr)
+	if a := v.get(p.url + swr); a.body != "0123456789" || !strings.Contains(a.header.Get("Cache-Status"), "stale-while-revalidate") {
+		t.Errorf("stale: %q, %v", a.body, a.header)
+	}
+	testkit.Eventually(t, "the refresh", func() bool { return conditional.Load() == 2 })
+}
+
+// 102 and 103 reach the client as they come, and are no part of what is stored.
+func TestGateway_interim(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusProcessing)
+		w.Header().Set("Link", "</a.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Del("Link")
+		w.Header().Set("Cache-Control", "max-age=60")
+		fmt.Fprint(w, "body")
+	})
+	p := start(t, "gateway", "", "-origin", o.URL, "-wait", "5s")
+	for i, want := range []string{"102 103 ", ""} {
+		got := ""
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			got += fmt.Sprint(code, " ")
+			if code == 103 && h.Get("Link") == "" {
+				t.Error("103 without its Link")
+			}
+			return nil
+		}})
+		req, err := http.NewRequestWithContext(ctx, "GET", p.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := httpClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if got != want || string(body) != "body" || res.Header.Get("Link") != "" {
+			t.Errorf("request %d: interim %q, then %q, %v; want %q", i+1, got, body, res.Header, want)
+		}
+	}
+}
+
 func TestGateway_twoOrigins(t *testing.T) {
 	b := testkit.Shared(t, "server")
 	for i := range 2 {

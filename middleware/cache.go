@@ -1,53 +1,50 @@
 package middleware
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
+	"time"
 
 	"github.com/go-weir/weir/cache"
 	"github.com/go-weir/weir/internal/rdb"
 	"github.com/go-weir/weir/internal/rfc9111"
 )
 
-// CacheOption configures [Cache].
-type CacheOption func(*responseCache)
-
-// WithRFCProfile makes the cache store and serve all that RFC 9111 allows a
-// shared cache, save Set-Cookie. The default, safe profile moreover stores the
-// answer to a request with a Cookie or Authorization field only if it says
-// public, and serves such a request only from one that does.
-func WithRFCProfile() CacheOption {
-	return func(c *responseCache) { c.policy.Profile = rfc9111.RFC }
-}
-
 // Cache answers GET and HEAD from a stored response when RFC 9111 allows a
 // shared cache to, else lets the handler answer and keeps what it may.
 //
-// Stored are complete answers to GET that are fresh: by s-maxage, max-age or
-// Expires, or without those for the store's TTL or a tenth of the age of
-// Last-Modified (sections 3 and 4.2). Never stored are answers that say private
-// or no-store, that set a cookie, whose handler looked at its session (with
-// [Session] outside of Cache), that are cut short or longer than the store's
-// MaxBytes. Trailers are not stored. An answer goes to the client as it is made;
-// what net/http still holds at its end (a small answer: all of it) leaves when
-// it is stored, one round trip later. A successful request of an unsafe method
-// removes what is stored for its URL (section 4.4).
+// Stored are complete answers to GET: by s-maxage, max-age or Expires, or without
+// those for the store's TTL or a tenth of the age of Last-Modified (sections 3 and
+// 4.2); CDN-Cache-Control takes the place of the first three (RFC 9213). So are
+// answers to a range, which later ones complete (3.4), and answers to POST that give
+// their own URL in Content-Location (RFC 9110 section 9.3.3). Never stored are
+// answers that say private or no-store, that set a cookie (see [WithRFCProfile]),
+// whose handler looked at its session (with [Session] outside of Cache), that are cut
+// short or longer than the store's MaxBytes. Trailers are not stored. An answer goes
+// to the client as it is made; its end leaves when it is stored, one round trip later.
+//
+// What is stored and stale, or says no-cache, is validated: the handler sees If-None-
+// Match and If-Modified-Since, and its 304 makes the stored answer fresh again
+// (4.3.4), as its 200 to HEAD does (4.3.5). Stale answers are served while they are
+// refreshed, if they say stale-while-revalidate, and while the handler fails; see
+// [WithKeepStale]. A client's own conditions and ranges are answered from what is
+// stored (RFC 9110 sections 13 and 14).
+//
+// A successful request of an unsafe method removes what is stored for its URL, and
+// for those in its answer's Location and Content-Location (section 4.4).
 //
 // Requests are for the same resource if scheme, path and query are the same, octet
 // for octet, and Host whatever its case, before and after what http.StripPrefix
-// and its like did to them. Which handler answers is no part of it: services that
+// and its like did to them. What an answer says in No-Vary-Search is learnt by each
+// process as it comes by. Which handler answers is no part of it: services that
 // answer the same URL differently need a cache.WithPrefix each on a shared Redis.
-// Requests with a body, a Range or If-Match go to the handler.
+// Requests with a body or If-Match go to the handler.
 //
 // Each answer has a Cache-Status field (RFC 9211): "weir;hit;ttl=42" or, say,
 // "weir;fwd=uri-miss;stored", which is said before the body is seen to be whole
-// and not too long. On a hit there is Age, and 304 if the client has the response
-// already. Header fields of middlewares outside are not stored, and are theirs to
-// set on a hit as well.
+// and not too long. On a hit there is Age. Header fields of middlewares outside are
+// not stored, and are theirs to set on a hit as well.
 //
 // When Redis is silent the handler answers, within the store's budget, and
 // nothing is stored; nor is anything removed, so that what an unsafe request
@@ -62,6 +59,7 @@ func Cache(store *cache.Store, options ...CacheOption) Middleware {
 	c := &responseCache{
 		store:  store,
 		policy: rfc9111.Policy{DefaultLifetime: store.TTL()},
+		wait:   defaultCollapseWait,
 		log:    &reporter{name: "cache"},
 	}
 	for i, o := range options {
@@ -79,29 +77,51 @@ func Cache(store *cache.Store, options ...CacheOption) Middleware {
 const cacheName = "weir"
 
 type responseCache struct {
-	store  *cache.Store
-	policy rfc9111.Policy
-	log    *reporter
+	store     *cache.Store
+	policy    rfc9111.Policy
+	wait      time.Duration // for somebody else's answer
+	tagFields []string      // names of fields that hold tags
+	refresher *Refresher    // nil: the request's own goroutine refreshes
+	refreshes refreshes
+	searches  searches
+	log       *reporter
 }
 
 // asked is a request as the cache sees it, and what the cache makes of it.
 type asked struct {
 	request *http.Request
 	query   rfc9111.Request
-	key     string
+	resource
+	key     string          // of the resource, under search
+	search  string          // the No-Vary-Search field that key is by
 	fwd     rfc9111.Forward // why it goes to the handler
 	why     rfc9111.Verdict // in detail; 0 if there is none
 	detail  string          // the same, of what is no rule of RFC 9111
 	keep    bool            // the answer is to be kept if the rules allow
+	found   *storedResponse // what is stored, where it may not answer as it is
+	now     time.Time       // when it was found, by the store's clock
+	alone   bool            // nobody waits for the answer: it is a refresh
+	sight   cache.Found     // of key, with the claim to make it anew if that was given
+	sighted string          // the key that sight is of; "" if there is none
+	shared  bool            // it has waited for somebody else's answer
 }
 
 func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	// The key is of the request as it came: handlers rewrite URLs.
-	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), key: keyOf(r)}
+	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), resource: resourceOf(r)}
+	a.query.Host = r.Host
+	a.key, a.search = c.searches.keyOf(a.resource)
 	if verdict, bypass := rfc9111.Bypass(r); bypass {
 		a.why, a.fwd = verdict, verdict.Forward()
-	} else if c.answer(w, &a) {
-		return
+		a.keep = r.Method == http.MethodPost
+		if a.fwd == rfc9111.FwdMethod {
+			a.query.URL = effectiveURL(r)
+		}
+	} else {
+		// Whatever becomes of the request, others are not to wait for it.
+		defer a.yield(false)
+		if c.answer(w, &a, next) {
+			return
+		}
 	}
 	if a.query.Directives.OnlyIfCached && a.fwd != rfc9111.FwdMethod {
 		// Section 5.2.1.7: no answer but a stored one is wanted.
@@ -113,11 +133,65 @@ func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.
 }
 
 // answer serves a stored response if there is one that may be used. If not, it
-// notes in a why.
-func (c *responseCache) answer(w http.ResponseWriter, a *asked) bool {
+// notes in a why. While somebody else is making one, it waits.
+func (c *responseCache) answer(w http.ResponseWriter, a *asked, next http.Handler) bool {
+	claim := a.collapsible() && c.wait > 0
+	for until := time.Now().Add(c.wait); ; {
+		var stored storedResponse
+		if c.find(a, claim, &stored) && c.reuse(w, a, &stored, next) {
+			return true
+		}
+		left := time.Until(until)
+		if !a.sight.Busy || a.request.Context().Err() != nil {
+			return false
+		}
+		if left <= 0 {
+			a.detail = "collapse-timeout"
+			return false
+		}
+		a.sight.Wait(a.request.Context(), left)
+		a.found, a.shared = nil, true
+	}
+}
+
+// reuse answers with what is stored, if that may be.
+func (c *responseCache) reuse(w http.ResponseWriter, a *asked, stored *storedResponse, next http.Handler) bool {
+	decision := c.policy.Reuse(a.query, stored.rules, a.now)
+	if decision.OK() {
+		selection, spans := choose(a, stored)
+		if selection != rfc9111.SelectNone {
+			if decision.Verdict == rfc9111.StaleRefreshing {
+				c.serveAndRefresh(w, a, stored, decision, next)
+				return true
+			}
+			serveStored(w, a, stored, decision, selection, spans)
+			return true
+		}
+		decision.Verdict = rfc9111.RequestRange
+	}
+	a.why, a.fwd = decision.Verdict, decision.Verdict.Forward()
+	if decision.Verdict != rfc9111.Credentials {
+		kept := *stored // apart, so that a hit's stays off the heap
+		a.found = &kept
+	}
+	return false
+}
+
+// collapsible reports whether the answer to the request may be one that others are
+// given as well: who asks for less, or for what is newer, makes it for itself.
+func (a *asked) collapsible() bool {
+	d := &a.query.Directives
+	return a.query.Method == http.MethodGet && len(a.query.Header["Range"]) == 0 && !d.NoCache && !d.NoStore && !d.OnlyIfCached
+}
+
+// find reads what is stored for the request, and with claim takes the right to make it.
+// Where that is nothing, it notes in a why, and whether the answer is to be kept.
+func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok bool) {
 	r := a.request
-	variant := func(names string) string { return c.variant(c.vary(names), r.Header) }
-	entry, ok, err := c.store.FindVariant(r.Context(), a.key, variant)
+	found, err := c.store.Find(r.Context(), cache.Resource{
+		Key: a.key, Name: a.resource.name, Claim: claim, Decode: decodeStored,
+		Variant: func(names string) string { return c.variant(c.vary(names), r.Header) },
+	})
 	switch {
 	case errors.Is(err, cache.ErrCorrupt):
 		c.log.report(r.Context(), "a stored response does not decode", err)
@@ -130,46 +204,26 @@ func (c *responseCache) answer(w http.ResponseWriter, a *asked) bool {
 		}
 		return false
 	}
-	a.keep = true
+	a.keep, a.sight, a.sighted, a.now = true, found, a.key, found.Now
+	held, ok := found.Value.(*storedResponse)
 	if !ok {
 		a.fwd = rfc9111.FwdURIMiss
-		if !entry.Now.IsZero() {
+		if found.Others {
 			a.fwd = rfc9111.FwdVaryMiss
 		}
 		return false
 	}
-	stored, err := decodeResponse(entry.Data)
-	if err != nil {
-		c.log.report(r.Context(), "a stored response does not decode", err)
-		a.fwd = rfc9111.FwdURIMiss
-		return false
+	*stored = *held // others share it
+	stored.rules.ResponseTime = found.StoredAt
+	if found.Expired {
+		stored.rules.Lifetime = 0
 	}
-	stored.rules.ResponseTime = entry.StoredAt
-	decision := c.policy.Reuse(a.query, stored.rules, entry.Now)
-	if !decision.OK() {
-		a.why, a.fwd = decision.Verdict, decision.Verdict.Forward()
-		return false
-	}
-	serveStored(w, a, &stored, decision)
 	return true
 }
 
-// serveStored answers out of the cache.
-func serveStored(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision) {
-	h := w.Header()
-	stored.setHeader(h)
-	rfc9111.SetAge(h, d.Age)
-	rfc9111.Status{Cache: cacheName, Hit: true, TTL: d.TTL, HasTTL: true}.AddTo(h)
-	if rfc9111.NotModified(a.query, stored.rules, h) {
-		rfc9111.NotModifiedHeader(h)
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	w.WriteHeader(stored.rules.Status)
-	if a.query.Method != http.MethodHead && stored.body != "" {
-		_, _ = io.WriteString(w, stored.body) // the client may be gone
-	}
-}
+// yield ends the request's claim, if it has one; with pass nobody is to wait for what it
+// asks for.
+func (a *asked) yield(pass bool) { a.sight.Yield(a.request.Context(), pass) }
 
 // vary turns the names a Store keeps back into a rule.
 func (c *responseCache) vary(names string) rfc9111.Vary {
@@ -179,59 +233,13 @@ func (c *responseCache) vary(names string) rfc9111.Vary {
 	return c.policy.Vary(http.Header{"Vary": {names}})
 }
 
-// variant names the variant that a request header selects. The values can be
-// long, and can be secrets (Vary: Cookie): only their digest reaches Redis.
+// variant names the variant that a request header selects. The values can be long, and
+// can be secrets (Vary: Cookie): the store digests them.
 func (c *responseCache) variant(v rfc9111.Vary, h http.Header) string {
 	var buf [256]byte // most keys stay off the heap
 	key, ok := v.AppendKey(buf[:0], h)
 	if !ok || len(key) == 0 {
 		return ""
 	}
-	return rdb.Digest(string(key))
-}
-
-// keyOf names the resource that a request is about: all of what makes two
-// requests ask for different ones, each part behind its length.
-func keyOf(r *http.Request) string {
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	path, query := r.URL.EscapedPath(), r.URL.RawQuery
-	parts := [...]string{scheme, strings.ToLower(r.Host), path, query, ""}
-	// Of two handlers behind different prefixes that http.StripPrefix took off,
-	// each has its own resources.
-	if target := originForm(r.RequestURI); target != "" && !isTarget(target, path, query) {
-		parts[4] = target
-	}
-	var buf [256]byte
-	key := buf[:0]
-	for _, p := range parts {
-		key = append(binary.AppendUvarint(key, uint64(len(p))), p...)
-	}
 	return string(key)
-}
-
-// originForm cuts scheme and authority off a request target in absolute form
-// (RFC 9112 section 3.2.2): they are the Host.
-func originForm(target string) string {
-	if strings.HasPrefix(target, "/") {
-		return target
-	}
-	if _, rest, ok := strings.Cut(target, "://"); ok {
-		if i := strings.IndexAny(rest, "/?"); i >= 0 {
-			return rest[i:]
-		}
-		return ""
-	}
-	return target
-}
-
-// isTarget reports whether target is path and query.
-func isTarget(target, path, query string) bool {
-	rest, ok := strings.CutPrefix(target, path)
-	if !ok || query == "" {
-		return ok && rest == ""
-	}
-	return len(rest) == len(query)+1 && rest[0] == '?' && rest[1:] == query
 }

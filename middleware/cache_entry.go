@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -27,7 +28,7 @@ type storedField struct {
 
 // entryVersion is the first byte of an entry. A process of another version takes
 // what it does not know for a miss.
-const entryVersion = 1
+const entryVersion = 2
 
 var errEntry = errors.New("the entry is not a stored response of this version")
 
@@ -35,11 +36,34 @@ const (
 	flagNoCache = 1 << iota
 	flagRevalidate
 	flagPublic
+	flagDeclared
+	flagImmutable
+	flagValidator
 )
+
+// flagsOf and setFlags turn the rules' booleans into a byte and back.
+func flagsOf(rules *rfc9111.Stored) (flags byte) {
+	for i, on := range [...]bool{rules.NoCache, rules.Revalidate, rules.Public, rules.Declared, rules.Immutable, rules.Validator} {
+		if on {
+			flags |= 1 << i
+		}
+	}
+	return flags
+}
+
+func setFlags(rules *rfc9111.Stored, flags byte) {
+	rules.NoCache = flags&flagNoCache != 0
+	rules.Revalidate = flags&flagRevalidate != 0
+	rules.Public = flags&flagPublic != 0
+	rules.Declared = flags&flagDeclared != 0
+	rules.Immutable = flags&flagImmutable != 0
+	rules.Validator = flags&flagValidator != 0
+}
 
 // encodeResponse writes
 //
-//	version, flags, status, initial age µs, lifetime µs,
+//	version, flags, status, initial age µs, lifetime µs, stale-while-revalidate µs,
+//	stale-if-error µs, if the status is 206: first octet, size of the whole + 1,
 //	number of fields, { name, number of values × 2 + added, { value } },
 //	length of the body, body
 //
@@ -52,20 +76,15 @@ func encodeResponse(rules rfc9111.Stored, fields map[string]storedField, body []
 			size += len(v) + 4
 		}
 	}
-	var flags byte
-	if rules.NoCache {
-		flags |= flagNoCache
-	}
-	if rules.Revalidate {
-		flags |= flagRevalidate
-	}
-	if rules.Public {
-		flags |= flagPublic
-	}
-	b := append(make([]byte, 0, size), entryVersion, flags)
+	b := append(make([]byte, 0, size), entryVersion, flagsOf(&rules))
 	b = binary.AppendUvarint(b, uint64(rules.Status))
-	b = binary.AppendUvarint(b, uint64(max(0, rules.InitialAge.Microseconds())))
-	b = binary.AppendUvarint(b, uint64(max(0, rules.Lifetime.Microseconds())))
+	for _, d := range [...]time.Duration{rules.InitialAge, rules.Lifetime, rules.WhileRevalidate, rules.IfError} {
+		b = binary.AppendUvarint(b, uint64(max(0, d.Microseconds())))
+	}
+	if rules.Status == http.StatusPartialContent {
+		b = binary.AppendUvarint(b, uint64(rules.First))
+		b = binary.AppendUvarint(b, uint64(rules.Size+1))
+	}
 	b = binary.AppendUvarint(b, uint64(len(fields)))
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		f := fields[name]
@@ -96,13 +115,16 @@ func decodeResponse(data string) (storedResponse, error) {
 	}
 	flags := r.byte()
 	s := storedResponse{rules: rfc9111.Stored{
-		Status:     int(r.number(599)),
-		InitialAge: r.duration(),
-		Lifetime:   r.duration(),
-		NoCache:    flags&flagNoCache != 0,
-		Revalidate: flags&flagRevalidate != 0,
-		Public:     flags&flagPublic != 0,
+		Status:          int(r.number(599)),
+		InitialAge:      r.duration(),
+		Lifetime:        r.duration(),
+		WhileRevalidate: r.duration(),
+		IfError:         r.duration(),
 	}}
+	setFlags(&s.rules, flags)
+	if s.rules.Status == http.StatusPartialContent {
+		s.rules.First, s.rules.Size = int64(r.number(math.MaxInt64-1)), int64(r.number(math.MaxInt64-1))-1
+	}
 	block := r.rest
 	for n := r.length(); n > 0 && !r.failed; n-- {
 		r.string()
@@ -113,10 +135,56 @@ func decodeResponse(data string) (storedResponse, error) {
 	}
 	s.fields = block[:len(block)-len(r.rest)]
 	s.body = r.string()
-	if r.failed || r.rest != "" || s.rules.Status < 200 {
+	if r.failed || r.rest != "" || s.rules.Status < 200 || !s.fits() {
 		return storedResponse{}, errEntry
 	}
 	return s, nil
+}
+
+// decodeStored is decodeResponse for a Store to call, whose near tier keeps the result.
+func decodeStored(data string) (any, error) {
+	s, err := decodeResponse(data)
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// fits reports whether the body of a 206 lies within the whole it is a part of.
+func (s *storedResponse) fits() bool {
+	if s.rules.Status != http.StatusPartialContent {
+		return true
+	}
+	end := s.rules.First + int64(len(s.body))
+	return s.body != "" && end > 0 && (s.rules.Size < 0 || end <= s.rules.Size)
+}
+
+// own returns the fields as they were encoded.
+func (s *storedResponse) own() map[string]storedField {
+	r := entryReader{rest: s.fields}
+	n := r.length()
+	own := make(map[string]storedField, n)
+	for range n {
+		name := r.string()
+		count := r.length()
+		values := make([]string, count>>1)
+		for i := range values {
+			values[i] = r.string()
+		}
+		own[name] = storedField{values, count&1 != 0}
+	}
+	return own
+}
+
+// header returns the fields as a header of their own.
+func (s *storedResponse) header() http.Header { return headerOf(s.own()) }
+
+func headerOf(fields map[string]storedField) http.Header {
+	h := make(http.Header, len(fields))
+	for name, f := range fields {
+		h[name] = f.values
+	}
+	return h
 }
 
 // setHeader makes h, with what middlewares outside have set, the header of an

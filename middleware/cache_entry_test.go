@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"encoding/binary"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -37,11 +38,18 @@ func TestEntry_roundTrip(t *testing.T) {
 	}
 	for range 2000 {
 		want := middleware.Entry{
-			Status:   200 + random.IntN(400),
-			Age:      time.Duration(random.Int64N(1<<40)) * time.Microsecond,
-			Lifetime: time.Duration(random.Int64N(1<<31)) * time.Second,
-			NoCache:  random.IntN(2) == 0, Must: random.IntN(2) == 0, Public: random.IntN(2) == 0,
+			Status:     []int{200, 206, 404, 200 + random.IntN(400)}[random.IntN(4)],
+			Age:        time.Duration(random.Int64N(1<<40)) * time.Microsecond,
+			Lifetime:   time.Duration(random.Int64N(1<<31)) * time.Second,
+			Revalidate: time.Duration(random.Int64N(1<<31)) * time.Second, Error: time.Duration(random.Int64N(1<<31)) * time.Second,
+			NoCache: random.IntN(2) == 0, Must: random.IntN(2) == 0, Public: random.IntN(2) == 0,
+			Declared: random.IntN(2) == 0, Immutable: random.IntN(2) == 0, Validator: random.IntN(2) == 0,
 			Body: text(5000),
+		}
+		if want.Status == http.StatusPartialContent {
+			want.Body += "."
+			want.First = random.Int64N(1 << 40)
+			want.Size = []int64{-1, want.First + int64(len(want.Body)), 1 << 50}[random.IntN(3)]
 		}
 		sent := header()
 		data := string(middleware.Encode(want, sent, nil))
@@ -108,7 +116,7 @@ func TestEntry_fieldsAreApart(t *testing.T) {
 // A number in an entry is believed when it has been seen: no count makes memory.
 // Protected by decodeResponse reading all before setHeader makes anything.
 func TestEntry_hostileCounts(t *testing.T) { // not parallel: it counts allocations
-	head := []byte{middleware.EntryVersion, 0, 200, 1, 0, 60}
+	head := []byte{middleware.EntryVersion, 0, 200, 1, 0, 60, 0, 0}
 	for name, tail := range map[string][]byte{
 		"fields":            binary.AppendUvarint(nil, 1<<62),
 		"fields, some room": append(binary.AppendUvarint(nil, 1000), make([]byte, 1500)...),
@@ -132,10 +140,34 @@ func TestEntry_hostileCounts(t *testing.T) { // not parallel: it counts allocati
 	}
 }
 
+// A part lies within its whole, or it is no entry: part in cache_serve.go takes that
+// for granted. Protected by fits.
+func TestEntry_parts(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		first, size int64
+		body        string
+		want        bool
+	}{
+		{0, 5, "12345", true},
+		{4, 9, "12345", true},
+		{4, -1, "12345", true},
+		{4, 8, "12345", false},
+		{4, 10, "", false},
+		{math.MaxInt64 - 2, -1, "12345", false},
+	} {
+		e := middleware.Entry{Status: 206, First: test.first, Size: test.size, Body: test.body}
+		if got := middleware.Check(string(middleware.Encode(e, nil, nil))); got != test.want {
+			t.Errorf("%+v: got %v; want %v", test, got, test.want)
+		}
+	}
+}
+
 func FuzzDecodeEntry(f *testing.F) {
 	e := middleware.Entry{Status: 200, Age: time.Second, Lifetime: time.Minute, Public: true, Body: "body"}
 	f.Add(string(middleware.Encode(e, http.Header{"A": {"1", ""}, "Vary": {"B"}, "C": nil}, http.Header{"A": {"1"}})))
 	f.Add(string(middleware.Encode(middleware.Entry{Status: 204}, nil, nil)))
+	f.Add(string(middleware.Encode(middleware.Entry{Status: 206, First: 5, Size: 10, Body: "56789", Error: time.Second}, nil, nil)))
 	f.Add("\x01\x00\xc8\x01\x00\x3c\xff\xff\xff\xff\xff\xff\xff\xff\x7f")
 	f.Fuzz(func(t *testing.T, data string) {
 		h := http.Header{"A": {"0"}, "Vary": {"V"}}
@@ -149,6 +181,9 @@ func FuzzDecodeEntry(f *testing.F) {
 		}
 		if lines > len(data)+2 || len(got.Body) > len(data) {
 			t.Fatalf("%d lines and %d octets out of %d", lines, len(got.Body), len(data))
+		}
+		if end := got.First + int64(len(got.Body)); got.Status == 206 && (got.First < 0 || end <= got.First || got.Size >= 0 && end > got.Size) {
+			t.Fatalf("got a part %d to %d of %d", got.First, end, got.Size)
 		}
 		if got.Status < 200 || got.Status > 599 || got.Age < 0 || got.Lifetime < 0 {
 			t.Fatalf("got %+v", got)

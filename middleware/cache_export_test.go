@@ -8,7 +8,7 @@ import (
 )
 
 // KeyOf is the key under which a request's answer is kept.
-var KeyOf = keyOf
+func KeyOf(r *http.Request) string { return resourceOf(r).key() }
 
 // EntryVersion is the first byte of an entry.
 const EntryVersion = entryVersion
@@ -18,15 +18,25 @@ type Entry struct {
 	Status                int
 	Age, Lifetime         time.Duration
 	NoCache, Must, Public bool
+	Declared, Immutable   bool
+	Validator             bool
+	Revalidate, Error     time.Duration
+	First, Size           int64
 	Body                  string
+}
+
+func (e Entry) rules() rfc9111.Stored {
+	return rfc9111.Stored{
+		Status: e.Status, InitialAge: e.Age, Lifetime: e.Lifetime, WhileRevalidate: e.Revalidate, IfError: e.Error,
+		NoCache: e.NoCache, Revalidate: e.Must, Public: e.Public, Declared: e.Declared, Immutable: e.Immutable, Validator: e.Validator,
+		First: e.First, Size: e.Size,
+	}
 }
 
 // Encode makes an entry of a handler's header and body; what outside holds, the
 // handler did not set.
 func Encode(e Entry, header, outside http.Header) []byte {
-	return encodeResponse(rfc9111.Stored{
-		Status: e.Status, InitialAge: e.Age, Lifetime: e.Lifetime, NoCache: e.NoCache, Revalidate: e.Must, Public: e.Public,
-	}, ownFields(header, outside), []byte(e.Body))
+	return encodeResponse(e.rules(), ownFields(header, outside), []byte(e.Body))
 }
 
 // Decode reads an entry, and adds its fields to h.
@@ -36,9 +46,11 @@ func Decode(data string, h http.Header) (Entry, error) {
 		return Entry{}, err
 	}
 	s.setHeader(h)
+	r := s.rules
 	return Entry{
-		Status: s.rules.Status, Age: s.rules.InitialAge, Lifetime: s.rules.Lifetime,
-		NoCache: s.rules.NoCache, Must: s.rules.Revalidate, Public: s.rules.Public, Body: s.body,
+		Status: r.Status, Age: r.InitialAge, Lifetime: r.Lifetime, Revalidate: r.WhileRevalidate, Error: r.IfError,
+		NoCache: r.NoCache, Must: r.Revalidate, Public: r.Public, Declared: r.Declared, Immutable: r.Immutable, Validator: r.Validator,
+		First: r.First, Size: r.Size, Body: s.body,
 	}, nil
 }
 

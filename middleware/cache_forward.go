@@ -2,6 +2,8 @@ package middleware
 
 import (
 	"context"
+	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,43 +24,132 @@ type forwarded struct {
 	w       http.ResponseWriter
 	outside http.Header // what middlewares outside had set
 	started time.Time
+	intent  intent
+	missing rfc9111.Span // with intentComplete
+	noted   func() []string
+	again   bool // the answer was of no use: the handler is to be asked as the client asks
 
 	header   http.Header // of the answer being kept; nil if it is not
 	rules    rfc9111.Stored
 	vary     rfc9111.Vary
 	answered time.Time
 	body     []byte
+	tail     string // what is stored behind the part that completes it
+	passed   int64  // how much of that part the client has
+	kept     bool   // the answer is in the store
 }
 
-// forward lets the handler answer, and keeps the answer if that is allowed.
+// intent is what the handler is asked for.
+type intent uint8
+
+const (
+	intentPlain    intent = iota // what the client asks for
+	intentValidate               // whether what is stored is still right (section 4.3.1)
+	intentComplete               // the part that is missing of what is stored (section 3.4)
+)
+
+// forward lets the handler answer, and keeps the answer if that is allowed. It takes
+// a's claim over.
 func (c *responseCache) forward(w http.ResponseWriter, a *asked, next http.Handler) {
 	f := &forwarded{asked: *a, cache: c, w: w, started: time.Now()}
+	a.sight, a.sighted = cache.Found{}, ""
+	defer func() { f.yield(false) }()
+	request := f.request
 	if f.keep {
+		var ctx context.Context
+		ctx, f.noted = cache.Noting(f.request.Context())
+		f.request = f.request.WithContext(ctx)
 		// Copies: the handler, and wrappers inside, may take the Authorization or
 		// Accept-Encoding they have dealt with off the request's header. What may
 		// be stored, and for whom, depends on how the request came.
 		f.query.Header = f.request.Header.Clone()
 		f.outside = canonical(w.Header())
+		request = f.ask()
 	}
-	next.ServeHTTP(f.response.Wrap(w, f), f.request)
+	f.serve(next, request)
+	if f.again {
+		clear(w.Header())
+		maps.Copy(w.Header(), f.outside)
+		plain := *a
+		plain.found, plain.sight, plain.sighted = nil, f.sight, f.sighted
+		f.sight = cache.Found{}
+		c.forward(w, &plain, next)
+		return
+	}
+	f.finish()
+}
+
+// serve calls the handler. An answer that ends in a panic is not kept, nor is what
+// was kept of it already.
+func (f *forwarded) serve(next http.Handler, request *http.Request) {
+	returned := false
+	defer func() {
+		if !returned && f.kept {
+			f.drop(f.key)
+		}
+	}()
+	next.ServeHTTP(f.response.Wrap(f.w, f), request)
+	returned = true
 	f.response.Finish()
-	f.store()
+}
+
+// ask decides what the handler is asked for, and returns the request that says so.
+func (f *forwarded) ask() *http.Request {
+	if f.found == nil {
+		return f.request
+	}
+	stored := f.found.header()
+	complete := f.found.rules.Status != http.StatusPartialContent
+	var ifRange string
+	switch {
+	case f.found.rules.Validator && (complete || f.has(stored)):
+		f.intent = intentValidate
+	case f.why == rfc9111.RequestRange && f.query.Method == http.MethodGet && len(f.query.Header["Range"]) == 0:
+		var ok bool
+		if f.missing, ifRange, ok = rfc9111.Missing(f.found.rules, stored, int64(len(f.found.body))); !ok {
+			return f.request
+		}
+		f.intent = intentComplete
+	default:
+		return f.request
+	}
+	r := *f.request
+	r.Header = f.query.Header.Clone()
+	if f.intent == intentValidate {
+		rfc9111.Condition(r.Header, stored, f.found.rules.ResponseTime)
+	} else {
+		r.Header["Range"] = []string{rfc9111.RangeOf(f.missing, f.found.rules.Size)}
+		r.Header["If-Range"] = []string{ifRange}
+	}
+	return &r
+}
+
+// has reports whether a stored 206 has what the client asks for.
+func (f *forwarded) has(stored http.Header) bool {
+	selection, _ := f.selection(stored)
+	return selection != rfc9111.SelectNone
 }
 
 // BeforeHeader says what the cache did, and decides whether to keep the answer.
 func (f *forwarded) BeforeHeader(status int) bool {
-	if f.invalidates(status) {
+	f.answered = time.Now()
+	if rfc9111.Invalidates(f.query.Method, status) && f.fwd == rfc9111.FwdMethod {
 		f.invalidate()
 	}
-	f.answered = time.Now()
+	if f.found != nil && status != 0 && f.meet(status) {
+		return false
+	}
 	if f.keep {
 		f.decide(status)
 	}
-	said := rfc9111.Status{Cache: cacheName, Fwd: f.fwd, Stored: f.header != nil, Detail: f.detail}
+	said := rfc9111.Status{Cache: cacheName, Fwd: f.fwd, Stored: f.header != nil, Collapsed: f.shared, Detail: f.detail}
 	if said.Detail == "" && f.why != 0 && !f.why.OK() {
 		said.Detail = f.why.String()
 	}
 	said.AddTo(f.w.Header())
+	if f.header != nil {
+		f.watch(status)
+	}
 	return true
 }
 
@@ -71,21 +162,53 @@ func (f *forwarded) decide(status int) {
 	f.why = verdict
 	switch {
 	case !verdict.OK():
+		f.yield(true) // who waits for it need not
 		return
 	case session.Touched(f.request.Context()):
 		f.detail = "session" // what the handler made of it is one visitor's
+		f.yield(true)
 		return
 	case tooLong(h, f.cache.store.MaxBytes()):
 		f.detail = "too-large"
+		f.yield(true)
 		return
 	}
 	f.header, f.rules, f.vary = h, rules, f.cache.policy.Vary(h)
+	f.learn()
+}
+
+// watch has the body kept as it is passed on. Where its length is known, the client
+// is done with it when it has the last octet: by then the answer is to be in the
+// store, so that who asks next is answered from there.
+func (f *forwarded) watch(status int) {
+	length := f.header["Content-Length"]
+	n := int64(-1)
+	if len(length) == 1 {
+		if v, err := strconv.ParseInt(length[0], 10, 64); err == nil {
+			n = v
+		}
+	}
+	if n == 0 || status == http.StatusNoContent {
+		f.store()
+		return
+	}
 	f.response.Watch(f)
+	if n > 0 {
+		f.response.BeforeLast(n, func(p []byte) {
+			if len(f.body)+len(p) <= f.cache.store.MaxBytes() {
+				f.body = append(f.body, p...)
+				f.store()
+			}
+		})
+	}
 }
 
 // Body keeps a copy of the body, up to the size that may be stored.
 func (f *forwarded) Body(p []byte) bool {
-	if len(f.body)+len(p) > f.cache.store.MaxBytes() {
+	if f.intent == intentComplete && f.response.Discarded() {
+		return f.pass(p)
+	}
+	if f.kept || len(f.body)+len(p) > f.cache.store.MaxBytes() {
 		f.header, f.body = nil, nil
 		return false
 	}
@@ -103,32 +226,75 @@ func (f *forwarded) whole() bool {
 	return f.request.Context().Err() == nil || len(f.header["Content-Length"]) > 0
 }
 
-// store keeps a whole answer. It runs after the handler, so an answer that ended
-// in a panic is not kept.
-func (f *forwarded) store() {
-	// The handler may have looked at its session after the header had left.
-	if f.header == nil || !f.whole() || session.Touched(f.request.Context()) {
-		return
+// finish does what is left when the handler has returned.
+func (f *forwarded) finish() {
+	if f.tail != "" && f.passed == f.missing.Len() {
+		_, _ = io.WriteString(f.w, f.tail) // the client may be gone
 	}
-	// The store counts the age from now on.
-	f.rules.InitialAge += time.Since(f.answered)
-	ttl := f.rules.Lifetime - f.rules.InitialAge
-	data := encodeResponse(f.rules, ownFields(f.storedHeader(), f.outside), f.body)
-	if ttl < time.Millisecond || len(data) > f.cache.store.MaxBytes() {
-		return
-	}
-	names := strings.Join(f.vary.Names(), ", ")
-	variant := f.cache.variant(f.vary, f.query.Header)
-	// The client has its answer: its leaving is no reason not to keep it.
-	ctx := context.WithoutCancel(f.request.Context())
-	if err := f.cache.store.KeepVariant(ctx, f.key, cache.Variant{By: names, Name: variant, Data: data, TTL: ttl}); err != nil {
-		f.failed(ctx, "not stored", err)
-	}
+	f.store()
 }
 
-// storedHeader is what of the answer's header may be stored.
-func (f *forwarded) storedHeader() http.Header {
-	h := rfc9111.StoredHeader(f.rules.Status, f.header, int64(len(f.body)), f.answered)
+// store keeps a whole answer.
+func (f *forwarded) store() {
+	// The handler may have looked at its session after the header had left.
+	if f.header == nil || f.kept || !f.whole() || session.Touched(f.request.Context()) {
+		return
+	}
+	h := f.cache.policy.StoredHeader(f.rules.Status, f.header, int64(len(f.body)), f.answered)
+	f.nameType(h)
+	fields := ownFields(h, f.outside)
+	if f.rules.Status == http.StatusPartialContent && !f.join(fields) {
+		return
+	}
+	f.put(f.rules, f.vary, fields, f.body)
+}
+
+// put writes an answer to the store.
+func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[string]storedField, body []byte) {
+	// The store counts the age from now on.
+	rules.InitialAge += time.Since(f.answered)
+	keep := f.cache.policy.Keep(rules)
+	data := encodeResponse(rules, fields, body)
+	if keep < time.Millisecond || len(data) > f.cache.store.MaxBytes() {
+		f.yield(true)
+		return
+	}
+	fresh := max(0, rules.Lifetime-rules.InitialAge).Truncate(time.Millisecond)
+	if rules.NoCache {
+		fresh = 0
+	}
+	variant := cache.Variant{
+		By: strings.Join(vary.Names(), ", "), Name: f.cache.variant(vary, f.query.Header), Data: data,
+		Fresh: fresh, Keep: max(keep, fresh), Tags: f.tags(headerOf(fields)),
+	}
+	// The client has its answer: its leaving is no reason not to keep it.
+	ctx := context.WithoutCancel(f.request.Context())
+	if f.sighted != f.key && !f.look(ctx) {
+		return
+	}
+	kept, err := f.sight.Keep(ctx, variant)
+	if err != nil {
+		f.failed(ctx, "not stored", err)
+		return
+	}
+	f.kept = kept
+}
+
+// look finds the place of an answer that has not been looked for: one to POST, or one
+// that is kept under another key than it was asked for by.
+func (f *forwarded) look(ctx context.Context) bool {
+	f.yield(false)
+	a := f.asked
+	a.request = f.request.WithContext(ctx)
+	var stored storedResponse
+	a.sighted = ""
+	f.cache.find(&a, false, &stored)
+	f.sight, f.sighted = a.sight, a.sighted
+	return f.sighted == f.key
+}
+
+// nameType puts the Content-Type right in the header to be stored.
+func (f *forwarded) nameType(h http.Header) {
 	switch typ, present := f.header["Content-Type"]; {
 	case !present && len(f.body) > 0 && f.header.Get("Content-Encoding") == "":
 		// As net/http does; an answer to HEAD has no body to find it from.
@@ -136,28 +302,32 @@ func (f *forwarded) storedHeader() http.Header {
 	case present && len(typ) == 0: // net/http is told to leave it out
 		h["Content-Type"] = nil
 	}
-	return h
 }
 
-// invalidates reports whether the answer to an unsafe request makes what is
-// stored for its URL invalid: one that is no error, to a method that is unsafe or
-// not known to be safe (section 4.4).
-func (f *forwarded) invalidates(status int) bool {
-	if f.fwd != rfc9111.FwdMethod || status < 200 || status >= 400 {
-		return false
-	}
-	switch f.query.Method {
-	case http.MethodOptions, http.MethodTrace: // RFC 9110 section 9.2.1
-		return false
-	}
-	return true
-}
-
-// invalidate removes what is stored for the request's URL, before the client
-// learns of its success.
+// invalidate removes what is stored for the request's URL and for those that its
+// answer names, before the client learns of its success (section 4.4).
 func (f *forwarded) invalidate() {
+	f.dropResource(f.resource)
+	h := canonical(f.w.Header())
+	for _, u := range rfc9111.Invalidated(f.query.URL, h) {
+		f.dropResource(f.resource.at(f.request, u))
+	}
+	f.dropGroups(h)
+}
+
+// dropResource removes what is stored of a resource, by its plain key and by the
+// one it has under a No-Vary-Search field that is known.
+func (f *forwarded) dropResource(u resource) {
+	f.drop(u.key())
+	if key, field := f.cache.searches.keyOf(u); field != "" {
+		f.drop(key)
+	}
+}
+
+// drop removes what is stored under a key.
+func (f *forwarded) drop(key string) {
 	ctx := context.WithoutCancel(f.request.Context())
-	if err := f.cache.store.DropVariants(ctx, f.key); err != nil {
+	if err := f.cache.store.DeleteResource(ctx, key); err != nil {
 		f.failed(ctx, "not invalidated", err)
 	}
 }

@@ -196,14 +196,17 @@ func (c *cached) called(want int64) {
 	}
 }
 
-// keys are the entries in Redis.
+// keys are the resources in Redis of which something is stored.
 func (c *cached) keys() []string {
 	c.t.Helper()
-	keys, err := c.rdb.Keys(c.t.Context(), "*").Result()
+	keys, err := c.rdb.Keys(c.t.Context(), "*:r:*").Result()
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return keys
+	return slices.DeleteFunc(keys, func(key string) bool {
+		fields, err := c.rdb.HKeys(c.t.Context(), key).Result()
+		return err == nil && !slices.Contains(fields, "by")
+	})
 }
 
 // page answers with a body and header fields "Name: value".

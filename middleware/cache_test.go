@@ -163,7 +163,7 @@ func TestCache_expiry(t *testing.T) {
 		c.get().isHit().has("Age", "9")
 		c.called(1)
 		time.Sleep(time.Millisecond)
-		c.get().isStored()
+		c.get().isMiss("stale", "", true)
 		c.called(2)
 		c.get().isHit().has("Age", "3")
 		// A body that takes its time ages meanwhile.
@@ -176,7 +176,7 @@ func TestCache_expiry(t *testing.T) {
 		slow.get().isStored()
 		slow.get().isHit().has("Age", "4").hasBody(200, "beginend")
 		time.Sleep(6 * time.Second)
-		slow.get().isStored()
+		slow.get().isMiss("stale", "", true)
 	})
 }
 
@@ -273,7 +273,6 @@ func TestCache_bypass(t *testing.T) {
 		body              io.Reader
 		status            int
 	}{
-		{"range", "bypass", "request-range", []string{"Range: bytes=0-3"}, nil, 206},
 		{"if-match", "bypass", "request-precondition", []string{`If-Match: "x"`}, nil, 412},
 		{"if-unmodified-since", "bypass", "request-precondition", []string{"If-Unmodified-Since: x"}, nil, 200},
 		{"body", "bypass", "request-body", nil, strings.NewReader("q"), 200},

@@ -1,6 +1,6 @@
 // Package middleware wraps HTTP handlers: each wrapper names who is asking and
-// what is asked, leaves the decision to an engine (ratelimit, session, cache) and
-// says it in HTTP.
+// what is asked, leaves the decision to an engine (ratelimit, session, cache,
+// cache/lock) and says it in HTTP.
 //
 // # Usage
 //
@@ -24,6 +24,24 @@
 //   - What can never work (a nil engine, key function, option or middleware, a
 //     field without a name) panics at mount time, as a nil handler does with
 //     http.Handle.
+//
+// # The response cache and its standards
+//
+//	RFC 9111    all of it, as a shared cache; Age, Vary, validation with merged 304s
+//	            and 200s to HEAD, invalidation by unsafe methods, every directive
+//	RFC 9110    conditional requests and ranges answered from what is stored; parts
+//	            stored, joined, and completed by asking for what is missing
+//	RFC 5861    stale-while-revalidate, refreshed once; stale-if-error
+//	RFC 8246    immutable
+//	RFC 9211    Cache-Status on every answer, named weir
+//	RFC 9213    CDN-Cache-Control, or the fields of WithTargets
+//
+// There are two profiles. The default is safe; WithRFCProfile does all that the RFC
+// allows a shared cache. On the public suite of HTTP cache behaviour (`make
+// conformance`, the edition on npm) the safe profile gives up four verdicts for it:
+// headers-store-Set-Cookie, 304-etag-update-response-Set-Cookie, other-set-cookie and
+// other-authorization-must-revalidate. examples/gateway/conformance/expected.json
+// lists each test that is not passed, and why.
 //
 // # When Redis is silent
 //
@@ -49,7 +67,9 @@
 //     outside of Cache where hits are to be paid for as well;
 //  5. Cache, per route: inside Session, it knows whether the handler looked at
 //     one, and does not store what did;
-//  6. the handler. [Events] is one: RateLimit outside of it needs room for browsers
+//  6. Serialize, per route: directly around what must not run twice at a time, so
+//     that whoever waits has been let in, and a hit waits for nobody;
+//  7. the handler. [Events] is one: RateLimit outside of it needs room for browsers
 //     that come back, as one that is answered 429 never does again.
 //
 // Compression goes outside of Cache: it then compresses hits as well, and one

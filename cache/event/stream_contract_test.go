@@ -172,8 +172,7 @@ func TestStream_publishIn(t *testing.T) {
 // One that fails is delivered again, and then is a dead letter that tells all; the
 // group moves on. One worker keeps the order.
 //
-// Red when stream_retry.lua sets no RETRYCOUNT for the next consumer to see, or
-// settle never buries.
+// Red when settle never buries, or stream_bury.lua acknowledges nothing.
 func TestConsume_poison(t *testing.T) {
 	eachStream(t, func(t *testing.T, b *testkit.Backend, client redis.UniversalClient) {
 		s := openStream(t, client, b.Prefix(t))

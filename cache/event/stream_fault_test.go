@@ -399,6 +399,8 @@ func TestConsume_outOfMemory(t *testing.T) {
 	close(proceed)
 	mail.expect(upTo(0, 10)...)
 	settled(t, s)
+	begun := time.Now()
+	testkit.Eventually(t, "a second to pass, in which it joins again", func() bool { return time.Since(begun) > time.Second })
 	if told := mail.told(event.NoticeUnavailable); len(told) != 0 {
 		t.Errorf("told %+v; want nothing", told)
 	}

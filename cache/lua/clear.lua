@@ -1,35 +1,36 @@
--- Invalidates all entries of the shard, or those whose name begins with a prefix.
+-- Invalidates all entries of the shard, or those whose name begins with a prefix, or
+-- makes them stale.
 --
 -- KEYS[1]  the shard's hash
 -- ARGV[1]  begins an epoch if need be
 -- ARGV[2]  'all', 'prefix', or 'barrier' to have only what is being loaded not stored
--- ARGV[3]  the prefix, ARGV[4] how many of them are remembered
+-- ARGV[3]  1 to make stale, 0 to invalidate
+-- ARGV[4]  the prefix, ARGV[5] how many of them are remembered
 --
 -- Returns { 1, n, epoch }.
 local s = open(ARGV[1])
 write(s, 'a', '')
+local floor, list, low, known = 'f', 'p', s.f, s.p
+if ARGV[3] == '1' then floor, list, low, known = 'sf', 'sp', s.sf, s.sp end
 if ARGV[2] == 'all' then
-  redis.call('HSET', META, 'f', s.n)
-  redis.call('HDEL', META, 'p')
+  redis.call('HSET', META, floor, s.n)
+  redis.call('HDEL', META, list)
 elseif ARGV[2] == 'barrier' then
   redis.call('HSET', META, 'b', s.n)
 else
-  local prefix = ARGV[3]
-  local kept, at = {}, 1
-  while s.p and at <= #s.p do
-    local number, length, from = string.match(s.p, '^(%d+) (%d+):()', at)
-    at = from + length
-    local other = string.sub(s.p, from, at - 1)
-    if string.sub(other, 1, #prefix) ~= prefix then kept[#kept + 1] = { number, other } end
+  local prefix = ARGV[4]
+  local kept = {}
+  for _, k in ipairs(known) do
+    if string.sub(k.prefix, 1, #prefix) ~= prefix then kept[#kept + 1] = k end
   end
-  kept[#kept + 1] = { digits(s.n), prefix }
-  if #kept > tonumber(ARGV[4]) then
+  kept[#kept + 1] = { n = s.n, prefix = prefix }
+  if #kept > tonumber(ARGV[5]) then
     -- What the oldest covers is covered by the floor from now on, and more besides.
-    redis.call('HSET', META, 'f', math.max(s.f, tonumber(kept[1][1])))
+    redis.call('HSET', META, floor, digits(math.max(low, kept[1].n)))
     table.remove(kept, 1)
   end
-  local list = ''
-  for _, k in ipairs(kept) do list = list .. k[1] .. ' ' .. #k[2] .. ':' .. k[2] end
-  redis.call('HSET', META, 'p', list)
+  local all = ''
+  for _, k in ipairs(kept) do all = all .. digits(k.n) .. ' ' .. #k.prefix .. ':' .. k.prefix end
+  redis.call('HSET', META, list, all)
 end
 return { 1, s.n, s.e }

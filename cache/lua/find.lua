@@ -1,23 +1,50 @@
--- Reads one variant of an entry, and how the entry's variants are told apart.
+-- Reads one variant of a resource, and takes the lease to make it anew if that should be
+-- done.
 --
--- KEYS[1]  hash: "by" the names that select, and for each variant V its bytes
---          in "v:V", and in "t:V" the instants it was stored and it ends, two
---          numbers in ms of Redis TIME
--- ARGV[1]  the variant
+-- KEYS[1]  the resource, a hash: "by" the names that tell its variants apart; "v:V" the
+--          entry of variant V; "d" the number of its last removal, "s" that of the last
+--          time it was made stale
+-- KEYS[2]  lease of the variant, KEYS[3] the shard's hash
+-- ARGV[1]  variant, ARGV[2] the names it is one by
+-- ARGV[3]  the resource's name, by which prefixes find it
+-- ARGV[4]  token of the lease; '' to read only
+-- ARGV[5]  how long the lease lasts, in ms
 --
--- Returns nil if there is no entry, else
--- { names, now in ms, ms the variant was stored at or nil, its bytes or nil }
-local e = redis.pcall('HMGET', KEYS[1], 'by', 't:' .. ARGV[1], 'v:' .. ARGV[1])
--- A key of another type is no entry; the next store replaces it.
-if e.err or not e[1] then return false end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local at, till = string.match(e[2] or '', '^(%d+) (%d+)$')
-at, till = at and tonumber(at), till and tonumber(till)
--- The hash lives on for other variants, or for one with a longer life that this
--- one has replaced.
-if not at or not till or not e[3] or now >= till then
-  if e[1] == '' then return false end
-  return { e[1], now, false, false }
+-- Returns { verdict, now, n, epoch, names or nil, entry or nil, ms until the lease ends,
+-- 1 if the entry was made stale }. Verdicts: 0 nothing fresh, 1 fresh, 2 make it, 3
+-- somebody else is making it, 7 it could not be kept lately, 8 the names are others.
+local at, s = now(), look()
+local r = redis.pcall('HMGET', KEYS[1], 'by', 'd', 's', 'v:' .. ARGV[1])
+if r.err then r = {} end
+local by, stale = r[1] or nil, 0
+local h = head(r[4])
+if h and (covered(s, ARGV[3], h.epoch, h.born, h.put, h.tags) or h.born < (whole(r[2]) or 0)) then h = nil end
+if h and (softened(s, ARGV[3], h.born, h.tags) or h.born < (whole(r[3]) or 0)) then stale = 1 end
+
+local function reply(verdict, left)
+  return { verdict, at, s and s.n or 0, s and s.e or '', by or false, h and r[4] or false, left or 0, stale }
 end
-return { e[1], now, at, e[3] }
+
+if by and by ~= ARGV[2] then
+  h = nil
+  return reply(8)
+end
+if h and stale == 0 and h.fresh > at then return reply(1) end
+if ARGV[4] == '' then return reply(0) end
+if text(KEYS[2]) == 'P' then return reply(7) end
+s = s or open(ARGV[4])
+local l = leased(KEYS[2])
+if not l then
+  redis.call('SET', KEYS[2], 'L ' .. ARGV[4] .. ' ' .. digits(s.n) .. ' ' .. s.e .. ' 0', 'PX', ARGV[5])
+  return reply(2)
+end
+if l.token == ARGV[4] then return reply(2) end
+local left = redis.call('PTTL', KEYS[2])
+if left < 0 then -- somebody took its end away
+  redis.call('PEXPIRE', KEYS[2], ARGV[5])
+  left = tonumber(ARGV[5])
+end
+if not l.waited then
+  redis.call('SET', KEYS[2], 'L ' .. l.token .. ' ' .. digits(l.born) .. ' ' .. l.epoch .. ' 1', 'KEEPTTL')
+end
+return reply(3, left)

@@ -10,16 +10,18 @@ local at, s = now(), open(token)
 local l = leased(KEYS[2])
 redis.call('UNLINK', KEYS[1])
 write(s, 'k', name)
-local rest, mine = {}, false
-for t in string.gmatch(l and l.writers or '', '%S+') do
-  if t == token then mine = true else rest[#rest + 1] = t end
-end
+local mine = writer(l, token)
 if not mine then -- the lease has ended, or never began
   spoil(KEYS[2], name)
   return { 0, s.n, s.e }
 end
-if #rest > 0 then
-  redis.call('SET', KEYS[2], 'W 1 ' .. digits(l.born) .. ' ' .. l.epoch .. ' ' .. table.concat(rest, ' '), 'KEEPTTL')
+if #l.writers > 1 then
+  local rest = {}
+  for _, w in ipairs(l.writers) do
+    if w ~= mine then rest[#rest + 1] = w end
+  end
+  l.writers, l.contended = rest, true
+  hold(KEYS[2], l)
   return { 0, s.n, s.e }
 end
 redis.call('UNLINK', KEYS[2])

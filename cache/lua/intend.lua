@@ -12,11 +12,13 @@ redis.call('UNLINK', KEYS[1])
 write(s, 'k', name)
 if l and l.writers then
   -- Nobody knows in which order the source will take them: none may be stored.
-  if not string.find(' ' .. l.writers .. ' ', ' ' .. token .. ' ', 1, true) then
-    redis.call('SET', KEYS[2], 'W 1 ' .. digits(l.born) .. ' ' .. l.epoch .. ' ' .. l.writers .. ' ' .. token, 'PX', ARGV[3])
+  if not writer(l, token) then
+    l.writers[#l.writers + 1] = { token = token, ends = now() + ARGV[3] }
+    l.contended = true
+    hold(KEYS[2], l)
   end
 else
-  redis.call('SET', KEYS[2], 'W 0 ' .. digits(s.n) .. ' ' .. s.e .. ' ' .. token, 'PX', ARGV[3])
+  hold(KEYS[2], { born = s.n, epoch = s.e, writers = { { token = token, ends = now() + ARGV[3] } } })
   if l and l.waited then wake(name) end
 end
 return { 1, s.n, s.e }

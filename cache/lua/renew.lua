@@ -5,6 +5,11 @@
 --
 -- Returns 1, or 0 if it is lost.
 local l = leased(KEYS[1])
-if not l then return 0 end
-if l.token ~= ARGV[1] and not string.find(' ' .. (l.writers or '') .. ' ', ' ' .. ARGV[1] .. ' ', 1, true) then return 0 end
+local w = writer(l, ARGV[1])
+if w then
+  w.ends = now() + ARGV[2]
+  hold(KEYS[1], l)
+  return 1
+end
+if not l or l.token ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])

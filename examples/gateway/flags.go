@@ -27,6 +27,7 @@ type config struct {
 	limits []ratelimit.Option // besides the rates
 	key    middleware.KeyFunc
 	cache  string // off, rfc or safe
+	wait   time.Duration
 	trust  []string
 }
 
@@ -96,7 +97,8 @@ func parseFlags(args []string, redisURL string, out io.Writer) (*config, error) 
 		cfg.limits = append(cfg.limits, ratelimit.WithShadow(), ratelimit.WithObserver(logShadowed))
 		return nil
 	})
-	fs.StringVar(&cfg.cache, "cache", "safe", "`off|rfc|safe`: no cache, all that RFC 9111 allows, or that without answers to requests with Cookie or Authorization unless they say public")
+	fs.StringVar(&cfg.cache, "cache", "safe", "`off|rfc|safe`: no cache, all that RFC 9111 allows, or that without answers that set cookies, and those to requests with Cookie or Authorization unless they say public")
+	fs.DurationVar(&cfg.wait, "wait", 50*time.Millisecond, "wait so long for Redis, `DURATION` from 1ms to 10s, before the cache goes on without it")
 	fs.Func("trust", "the proxies in front, `CIDR[,CIDR]`: X-Forwarded-For is believed from them alone, and the client's address is the last in it that is none of theirs", func(s string) error {
 		for part := range strings.SplitSeq(s, ",") {
 			part = strings.TrimSpace(part)

@@ -42,7 +42,9 @@ func run(args []string) int {
 		fmt.Fprintf(os.Stderr, "%v\nrun with -h for help\n", err)
 		return 2
 	}
-	handler, err := newGateway(cfg, rdb, limiter)
+	refresher := middleware.NewRefresher()
+	defer refresher.Close()
+	handler, err := newGateway(cfg, rdb, limiter, refresher)
 	if err == nil {
 		err = demo.Serve(cfg.listen, handler)
 	}
@@ -66,7 +68,7 @@ func newLimiter(cfg *config, rdb redis.UniversalClient) (*ratelimit.Limiter, err
 }
 
 // newGateway puts what cfg asks for in front of the origin.
-func newGateway(cfg *config, rdb redis.UniversalClient, limiter *ratelimit.Limiter) (http.Handler, error) {
+func newGateway(cfg *config, rdb redis.UniversalClient, limiter *ratelimit.Limiter, refresher *middleware.Refresher) (http.Handler, error) {
 	var chain []middleware.Middleware
 	if len(cfg.trust) > 0 {
 		chain = append(chain, chimw.ClientIPFromXFF(cfg.trust...))
@@ -77,15 +79,15 @@ func newGateway(cfg *config, rdb redis.UniversalClient, limiter *ratelimit.Limit
 	if cfg.cache != "off" {
 		// Gateways of one origin share responses; those of another must not.
 		origin := sha256.Sum256([]byte(cfg.origin.String()))
-		store, err := cache.New(rdb, cache.WithPrefix("weir:"+hex.EncodeToString(origin[:8])))
+		store, err := cache.New(rdb, cache.WithPrefix("weir:"+hex.EncodeToString(origin[:8])), cache.WithTimeout(cfg.wait))
 		if err != nil {
 			return nil, err
 		}
-		var profile []middleware.CacheOption
+		options := []middleware.CacheOption{middleware.WithRefresher(refresher)}
 		if cfg.cache == "rfc" {
-			profile = append(profile, middleware.WithRFCProfile())
+			options = append(options, middleware.WithRFCProfile())
 		}
-		chain = append(chain, middleware.Cache(store, profile...))
+		chain = append(chain, middleware.Cache(store, options...))
 	}
 	return middleware.Chain(chain...)(newProxy(cfg)), nil
 }

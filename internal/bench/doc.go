@@ -1,6 +1,6 @@
-// Package bench runs Weir's rate limiter and its sessions beside their peers, in
-// one run, and prints how they compare. It is a module of its own, so that Weir
-// depends on none of them.
+// Package bench runs Weir's rate limiter, its sessions, its data cache and its locks
+// beside their peers, in one run, and prints how they compare. It is a module of its own,
+// so that Weir depends on none of them.
 //
 // # Usage
 //
@@ -8,6 +8,8 @@
 //	go -C internal/bench test -run '^$' -bench . -short            # all, a minute, noisy
 //	go -C internal/bench test -run '^$' -bench 'Decision/denied'   # one part of it
 //	go -C internal/bench test -run '^$' -bench Session             # sessions, 90 seconds; 20 with -short
+//	go -C internal/bench test -run '^$' -bench Lock                # locks, a minute
+//	go -C internal/bench test -run '^$' -bench Data                # data caches, 20 seconds
 //
 // It needs redis-server on the PATH, starts its own on loopback, and ends it.
 // While it runs it tells each comparison's figure; the tables come at the end, as
@@ -45,6 +47,26 @@
 //     goroutines, through ServeHTTP and without HTTP; Redis's CPU time; Redis
 //     commands, round trips, bytes and allocations. The last table has what Weir
 //     means to reach.
+//
+// # What is measured of locks
+//
+//   - Lock/uncontended: what it takes to lock and unlock one of 10,000 keys that
+//     nobody else wants, with 1 and 16 goroutines.
+//   - Lock/handover: the time from a release until another has the lock, where 1 and
+//     100 goroutines of one process have waited for 300 to 550 ms; of a hundred, the time
+//     until all have had it, by their number.
+//   - With both goes the number of commands, those inside of scripts and those of the
+//     wait included.
+//
+// # What is measured of data caches
+//
+//   - DataStampede: how often the source is asked for a cold key that two instances
+//     ask for, with 100 goroutines each. It is a column of the other table.
+//   - DataHit: a read of what is kept, through the call that would load it: time with
+//     1 and 16 goroutines, Redis commands, round trips, bytes and allocations. A value
+//     is a struct of four fields; each contestant encodes it as it does by default,
+//     go-redis/cache as MessagePack, the others as JSON. TinyLFU keeps bytes for a
+//     second and hears of no change; Weir's near tier keeps values and hears of them.
 //
 // # How to read it
 //
@@ -104,6 +126,15 @@
 //     need two. It is a floor and no contestant.
 //   - A race is set up to happen, each time: it tells what is possible, and not
 //     how often it happens.
+//
+// # What is fair to locks
+//
+//   - Clients are as above, a ttl of 10 s for all. Weir's budget is 1 s here too.
+//   - Peers ask again after a while, Weir is told: redsync after 50 to 250 ms, its
+//     default, redislock after 100 ms, as its README has it. Both can be told to ask
+//     more often, at the price of as many commands more for each that waits.
+//   - Weir's figures hold what the peers do not have: a fencing token, a context that
+//     ends with the lock, an acquire that may be repeated.
 //
 // # Adding a contestant
 //

@@ -38,7 +38,7 @@ var (
 	limiterTables = &comparison{
 		title:    "Rate limiters",
 		each:     "decision",
-		modules:  func(path string) bool { return !sessionModule(path) },
+		modules:  func(path string) bool { return !sessionModule(path) && !lockModule(path) && !dataModule(path) },
 		column:   "under attack",
 		about:    fmt.Sprintf("Under attack: the most that were admitted within one window, where %d are right, and how many in all.", attackLimit),
 		verdicts: map[string]string{}, // see BenchmarkExactness
@@ -52,6 +52,19 @@ var (
 			"that was logged out while a request was under way.", raceWrites),
 		verdicts: map[string]string{}, // see BenchmarkSessionRace
 	}
+	lockTables = &comparison{
+		title:   "Locks",
+		each:    "lock and unlock",
+		modules: lockModule,
+	}
+	dataTables = &comparison{
+		title:    "Data caches",
+		each:     "read",
+		modules:  dataModule,
+		column:   "loads per cold key",
+		about:    fmt.Sprintf("Loads per cold key: how often the source is asked when two instances of %d goroutines ask for it at a time.", stampedeCallers),
+		verdicts: map[string]string{}, // see BenchmarkDataStampede
+	}
 	redisVersion string
 )
 
@@ -62,9 +75,17 @@ func sessionModule(path string) bool {
 	})
 }
 
+func lockModule(path string) bool {
+	return strings.HasPrefix(path, "go-redsync/") || strings.HasPrefix(path, "bsm/redislock")
+}
+
+func dataModule(path string) bool {
+	return strings.HasPrefix(path, "go-redis/cache/") || strings.HasPrefix(path, "eko/gocache/")
+}
+
 func report() {
 	setting := fmt.Sprintf("redis-server %s, go-redis %s, %s, %d cores.", redisVersion, redis.Version(), runtime.Version(), runtime.GOMAXPROCS(0))
-	for _, c := range []*comparison{limiterTables, sessionTables} {
+	for _, c := range []*comparison{limiterTables, sessionTables, dataTables, lockTables} {
 		c.write(os.Stdout, setting, peers())
 	}
 }

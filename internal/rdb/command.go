@@ -14,9 +14,13 @@ type Cmd struct {
 	script *Script
 	replay bool
 	again  any // unless nil, one more argument of the second run
+	// behind is the command that this one goes with, on one connection and again
+	// if that goes again; nil for most.
+	behind *Cmd
 
-	val any
-	err error
+	repeated bool // it was sent twice, as its connection broke
+	val      any
+	err      error
 }
 
 // NewCmd plans a command. key is the key it touches, which must also stand
@@ -41,6 +45,10 @@ func (c *Cmd) Again(arg any) *Cmd {
 	c.again = arg
 	return c
 }
+
+// Repeated reports whether the command was sent twice, because its connection broke:
+// the first one may run yet, should it be on its way still.
+func (c *Cmd) Repeated() bool { return c.repeated }
 
 // Err is nil when Redis replied without error; a nil reply is no error.
 func (c *Cmd) Err() error { return c.err }

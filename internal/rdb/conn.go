@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -189,20 +190,34 @@ func (c *Conn) run(ctx, parent context.Context, b *breaker, cmds []*Cmd, n nth) 
 	for i, cmd := range cmds {
 		wires[i] = cmd.wire(ctx, n == attemptSecond)
 	}
-	if !c.core.attempt(ctx, b, wires, n == attemptOnly) {
+	how := manner{transaction: n == attemptOnly}
+	if last := cmds[len(cmds)-1]; last.behind != nil {
+		how.one = last.key
+	}
+	if !c.core.attempt(ctx, b, wires, how) {
 		_ = fail(cmds, classify(parent, b, ctx.Err()))
 		return nil
 	}
 	for i, cmd := range cmds {
 		err := cmd.settle(wires[i])
-		if n == attemptFirst && (cmd.script != nil && isNoScript(err) || cmd.replay && isBroken(err)) && ctx.Err() == nil {
+		if n == attemptFirst && cmd.worthAgain(err, again) && ctx.Err() == nil {
 			cmd.err = err
+			cmd.repeated = !isNoScript(err)
 			again = append(again, cmd)
 			continue
 		}
 		cmd.err = classify(parent, b, err)
 	}
 	return again
+}
+
+// worthAgain reports whether c, which ended with err, is to be sent a second time;
+// again are those before it that are.
+func (c *Cmd) worthAgain(err error, again []*Cmd) bool {
+	if c.behind != nil {
+		return slices.Contains(again, c.behind)
+	}
+	return c.script != nil && isNoScript(err) || c.replay && isBroken(err)
 }
 
 // overall is what several commands say of their server: one reply shows that it

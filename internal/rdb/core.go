@@ -129,21 +129,27 @@ func submit(ctx context.Context, ap *redis.AutoPipeliner, cmds []once, transacti
 	}
 }
 
+// manner is how commands are sent. The zero value leaves it to the client.
+type manner struct {
+	transaction bool   // as one MULTI … EXEC
+	one         string // unless "", on one connection to the server of this key
+}
+
 // attempt runs cmds, all of b's server, until ctx ends. It reports whether they were
 // all finished; if not, they must not be touched again.
-func (c *core) attempt(ctx context.Context, b *breaker, cmds []once, transaction bool) (finished bool) {
-	lane := &b.lane
-	if c.width.direct > 0 && !transaction && !lane.enter(c.width) {
+func (c *core) attempt(ctx context.Context, b *breaker, cmds []once, how manner) (finished bool) {
+	lane, shares := &b.lane, how == manner{}
+	if c.width.direct > 0 && shares && !lane.enter(c.width) {
 		return c.ride(ctx, lane, cmds)
 	}
-	if transaction || c.width.direct == 0 {
+	if !shares || c.width.direct == 0 {
 		lane = nil // not counted
 	}
 	if c.keepsDeadlines {
 		if lane != nil {
 			defer lane.leave()
 		}
-		c.send(ctx, cmds, transaction)
+		c.dispatch(ctx, cmds, how)
 		return true
 	}
 	done := make(chan any, 1)
@@ -154,9 +160,17 @@ func (c *core) attempt(ctx context.Context, b *breaker, cmds []once, transaction
 		if lane != nil {
 			defer lane.leave()
 		}
-		c.send(ctx, cmds, transaction)
+		c.dispatch(ctx, cmds, how)
 	}()
 	return await(ctx, done)
+}
+
+func (c *core) dispatch(ctx context.Context, cmds []once, how manner) {
+	if how.one != "" {
+		c.sendAsOne(ctx, how.one, cmds)
+		return
+	}
+	c.send(ctx, cmds, how.transaction)
 }
 
 // await waits until done tells of the end, or ctx ends. It panics with what done

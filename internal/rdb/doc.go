@@ -19,6 +19,7 @@
 //   - Messages. All engines on one client hear on one connection, and know when
 //     they may have missed something. See "The link" below.
 //   - Scripts. EVALSHA, then EVAL when Redis says NOSCRIPT. See [Script].
+//   - Replicas. A write that counts only once they have it. See [Conn.Confirm].
 //   - Errors. [ErrUnavailable], [ErrCorrupt], [ErrConfig]; the caller's own
 //     cancellation passes untouched.
 //

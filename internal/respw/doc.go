@@ -27,7 +27,8 @@
 //		v.resp.Finish() // not deferred: a panic must pass untouched
 //	}
 //
-// A hook that also wants the body calls [Response.Watch] from BeforeHeader.
+// A hook that also wants the body calls [Response.Watch] from BeforeHeader; one that
+// may have to stop an answer that has begun sets a [Guard] by [Response.Guard].
 //
 // # Guarantees
 //

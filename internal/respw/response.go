@@ -32,12 +32,23 @@ type Hook interface {
 	BeforeHeader(status int) (pass bool)
 }
 
-// A Watcher reads a response's body along with the client.
+// A Watcher reads a response's body along with the client, or in its place.
 type Watcher interface {
 	// Body is called with each piece that the writer below has accepted, after
-	// it did. It must not keep or change p. Once it returns false it is not
-	// called again.
+	// it did; or, of a response that the hook has answered itself, with each
+	// piece that is discarded. It must not keep or change p. Once it returns
+	// false it is not called again.
 	Body(p []byte) (more bool)
+}
+
+// A Guard is asked before anything of a response leaves.
+type Guard interface {
+	// BeforeWrite is called before each Write, each piece of a ReadFrom, Flush and
+	// Hijack of the handler's, after the Hook was. With an error nothing leaves, and
+	// the handler gets the error. It says nothing of what has left already: that the
+	// client does not take it for the whole is up to the middleware, by a panic with
+	// http.ErrAbortHandler.
+	BeforeWrite() error
 }
 
 // A Response is one response on its way from a handler to the client, as the
@@ -49,13 +60,17 @@ type Response struct {
 	w       http.ResponseWriter
 	hook    Hook
 	watcher Watcher     // nil if nobody watches
+	guard   Guard       // nil if nobody is asked
 	lost    http.Header // the handler's header once its response is discarded
 	err     error
+	last    func(p []byte) // see BeforeLast; nil if nobody asked
+	length  int64
 	written int64
 	status  int // of the final header; 0 until it is sent
 
 	asked     bool // the hook has been called
 	discarded bool
+	withdrawn bool
 	hijacked  bool
 }
 
@@ -64,6 +79,34 @@ type Response struct {
 // there, ReadFrom copies through memory; after it has seen enough, ReadFrom goes
 // to the writer below again.
 func (r *Response) Watch(b Watcher) { r.watcher = b }
+
+// Guard has g asked before anything leaves. It is to be called right after Wrap. A
+// response with a guard is copied through memory, piece by piece.
+func (r *Response) Guard(g Guard) { r.guard = g }
+
+// admit asks the guard.
+func (r *Response) admit() error {
+	if r.guard == nil {
+		return nil
+	}
+	err := r.guard.BeforeWrite()
+	if err != nil {
+		r.wrote(0, err)
+	}
+	return err
+}
+
+// BeforeLast has before called once, right before the piece of body that completes
+// length bytes is passed on, with that piece: a client that knows the length is
+// done with it. It is not called for a body of no bytes, nor for one that ReadFrom
+// passes on unwatched. It is meant to be called along with Watch.
+func (r *Response) BeforeLast(length int64, before func(p []byte)) {
+	r.length, r.last = length, before
+}
+
+// Withdraw is for a hook that returns false and answers later, after the handler
+// has returned: nothing leaves until then, not even by a Flush of the handler's.
+func (r *Response) Withdraw() { r.withdrawn = true }
 
 // Finish tells the response that the handler has returned. If nothing was
 // written, it calls the hook for the 200 that net/http is about to send.
@@ -153,22 +196,40 @@ func (r *Response) writeHeader(status int) {
 
 func (r *Response) write(p []byte) (int, error) {
 	if !r.ask(http.StatusOK) {
+		r.watch(p)
 		return len(p), nil
+	}
+	if err := r.admit(); err != nil {
+		return 0, err
+	}
+	if r.last != nil && r.written+int64(len(p)) >= r.length && len(p) > 0 {
+		before := r.last
+		r.last = nil
+		before(p)
 	}
 	n, err := r.w.Write(p)
 	r.wrote(int64(n), err)
-	if r.watcher != nil && n > 0 && !r.watcher.Body(p[:n]) {
-		r.watcher = nil
-	}
+	r.watch(p[:n])
 	return n, err
 }
 
+// watch shows a piece of body to who watches.
+func (r *Response) watch(p []byte) {
+	if r.watcher != nil && len(p) > 0 && !r.watcher.Body(p) {
+		r.watcher = nil
+	}
+}
+
 func (r *Response) writeString(s string) (int, error) {
-	if !r.ask(http.StatusOK) {
+	pass := r.ask(http.StatusOK)
+	if r.watcher != nil || r.last != nil {
+		return r.write([]byte(s))
+	}
+	if !pass {
 		return len(s), nil
 	}
-	if r.watcher != nil {
-		return r.write([]byte(s))
+	if err := r.admit(); err != nil {
+		return 0, err
 	}
 	n, err := io.WriteString(r.w, s)
 	r.wrote(int64(n), err)
@@ -177,7 +238,7 @@ func (r *Response) writeString(s string) (int, error) {
 
 // readFrom is called only if r.w is an io.ReaderFrom.
 func (r *Response) readFrom(src io.Reader) (n int64, err error) {
-	if r.watcher != nil || r.status == 0 && !r.hijacked && !r.discarded {
+	if r.inPieces() || r.status == 0 && !r.hijacked && !r.discarded {
 		var ended bool
 		n, ended, err = r.relay(src)
 		if ended || err != nil {
@@ -193,6 +254,9 @@ func (r *Response) readFrom(src io.Reader) (n int64, err error) {
 	}
 	return n + rest, err
 }
+
+// inPieces reports whether a copy must go through memory, for somebody is to see it.
+func (r *Response) inPieces() bool { return r.watcher != nil || r.guard != nil && !r.discarded }
 
 // sniffLen is how much net/http reads of a source, to find its Content-Type,
 // before it leaves the rest to sendfile.
@@ -212,7 +276,7 @@ func (r *Response) relay(src io.Reader) (n int64, ended bool, err error) {
 	defer relayBuffers.Put(buf)
 	for {
 		p := buf[:]
-		if r.watcher == nil {
+		if !r.inPieces() {
 			p = buf[:sniffLen] // what is read here is lost to sendfile
 		}
 		nr, readErr := src.Read(p)
@@ -236,7 +300,7 @@ func (r *Response) relay(src io.Reader) (n int64, ended bool, err error) {
 			}
 			return n, false, readErr
 		}
-		if nr > 0 && r.watcher == nil {
+		if nr > 0 && !r.inPieces() {
 			return n, false, nil
 		}
 	}
@@ -244,6 +308,14 @@ func (r *Response) relay(src io.Reader) (n int64, ended bool, err error) {
 
 func (r *Response) flush() error {
 	pass := r.ask(http.StatusOK)
+	if r.withdrawn {
+		return ErrDiscarded
+	}
+	if pass {
+		if err := r.admit(); err != nil {
+			return err
+		}
+	}
 	// Also if discarded. It is the hook's answer that leaves then, or a client
 	// would wait for it as long as the handler goes on streaming.
 	err := http.NewResponseController(r.w).Flush()
@@ -257,6 +329,9 @@ func (r *Response) flush() error {
 func (r *Response) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if !r.ask(0) {
 		return nil, nil, ErrDiscarded
+	}
+	if err := r.admit(); err != nil {
+		return nil, nil, err
 	}
 	conn, rw, err := http.NewResponseController(r.w).Hijack()
 	if err == nil {

@@ -17,11 +17,11 @@ import (
 //   - If-Modified-Since, if it is one HTTP-date. A stored response without
 //     Last-Modified was modified at its Date, or else when it was received.
 //
-// Only a stored 200 is compared: a precondition is ignored where the answer
+// Only a stored 200, or a 206 which stands for one, is compared: a precondition is ignored where the answer
 // without it would not be a success (RFC 9110 13.2.1). A field that is
 // malformed, or an entity tag in no quotes, leads to the full response.
 func NotModified(req Request, stored Stored, h http.Header) bool {
-	if stored.Status != http.StatusOK || req.Method != "GET" && req.Method != "HEAD" {
+	if stored.Status != http.StatusOK && stored.Status != http.StatusPartialContent || req.Method != "GET" && req.Method != "HEAD" {
 		return false
 	}
 	if lines := req.Header["If-None-Match"]; len(lines) > 0 {

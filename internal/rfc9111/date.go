@@ -14,11 +14,11 @@ import (
 //	Sun Nov  6 08:49:37 1994
 //
 // It is strict where time.Parse and http.ParseTime are not: exactly these
-// octets, no other zone than GMT, no one-digit hour, no missing comma, a weekday
-// that is the date's (RFC 5322 3.3, to which RFC 9110 refers for the meaning).
-// A date that was written by hand and does not exist is then no date, which
-// makes an Expires past, a Last-Modified absent and an If-Modified-Since void.
-// Letters match in any case, as RFC 9111 4.2 asks of a cache.
+// octets, no other zone than GMT, no one-digit hour, no missing comma, no 30th of
+// February. What is no date makes an Expires past, a Last-Modified absent and an
+// If-Modified-Since void. Letters match in any case, as RFC 9111 4.2 asks of a
+// cache. A weekday that is not the date's is overlooked: it says nothing that the
+// rest does not, and RFC 9110 5.6.7 encourages to be robust.
 //
 // now chooses the century of a two-digit year: a date more than 50 years ahead
 // of it is in the past. The leap second 23:59:60 becomes 23:59:59, the nearest
@@ -71,8 +71,7 @@ func parseRFC850(s string, now time.Time) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	// The latest year with these digits in which the date is not more than 50
-	// years ahead. The weekday is checked afterwards: by the letter of the RFC
-	// it is no evidence of the century.
+	// years ahead. The weekday is no evidence of the century.
 	limit := now.UTC().AddDate(50, 0, 0)
 	year := limit.Year()/100*100 + yy
 	m, day := month(rest[4:7]), number(rest[1:3])
@@ -98,7 +97,7 @@ func civil(weekday, year int, m time.Month, day int, clock string) (time.Time, b
 	}
 	t := time.Date(year, m, day, hour, minute, second, 0, time.UTC)
 	// time.Date turns 30 February into a day of March.
-	if t.Day() != day || int(t.Weekday()) != weekday {
+	if t.Day() != day {
 		return time.Time{}, false
 	}
 	return t, true

@@ -30,16 +30,23 @@ type ResponseDirectives struct {
 	MaxAge, SMaxage  Seconds
 	NoCache, Private Scope
 
+	StaleWhileRevalidate, StaleIfError Seconds // RFC 5861 3 and 4
+
 	NoStore         bool
 	Public          bool
 	MustRevalidate  bool
 	ProxyRevalidate bool
 	MustUnderstand  bool
+	Immutable       bool // RFC 8246
+
+	// Targeted says that these are of a targeted field, which takes the place of
+	// Cache-Control and of Expires (RFC 9213 2.2).
+	Targeted bool
 
 	// Malformed says that some member broke the grammar, or that a directive
 	// had an argument it does not take. What was forbidden still is, but nothing
-	// is permitted: Public and MustUnderstand are false, and what else is read
-	// as consent (3.5) should not be.
+	// is permitted: Public, MustUnderstand and Immutable are false, the windows of
+	// RFC 5861 are not Valid, and what else is read as consent (3.5) should not be.
 	Malformed bool
 }
 
@@ -47,6 +54,7 @@ type ResponseDirectives struct {
 // 5.2.1). They are advisory, so one that cannot be read is ignored.
 type RequestDirectives struct {
 	MaxAge, MinFresh, MaxStale Seconds
+	StaleIfError               Seconds // RFC 5861 4
 
 	AnyStale     bool // max-stale without an argument: however stale
 	NoCache      bool // also Pragma: no-cache without a Cache-Control field
@@ -82,10 +90,16 @@ func ParseResponseDirectives(h http.Header) ResponseDirectives {
 			}
 		}
 	}
-	if d.Malformed {
-		d.Public, d.MustUnderstand = false, false
-	}
+	d.settle()
 	return d
+}
+
+// settle takes back what a field with a mistake in it has permitted.
+func (d *ResponseDirectives) settle() {
+	if d.Malformed {
+		d.Public, d.MustUnderstand, d.Immutable = false, false, false
+		d.StaleWhileRevalidate, d.StaleIfError = Seconds{}, Seconds{}
+	}
 }
 
 func (d *ResponseDirectives) add(s *scanner) {
@@ -113,6 +127,12 @@ func (d *ResponseDirectives) add(s *scanner) {
 		d.Public = flag()
 	case fold(name, "must-understand"):
 		d.MustUnderstand = flag()
+	case fold(name, "immutable"):
+		d.Immutable = flag()
+	case fold(name, "stale-while-revalidate"):
+		d.StaleWhileRevalidate = d.StaleWhileRevalidate.and(s)
+	case fold(name, "stale-if-error"):
+		d.StaleIfError = d.StaleIfError.and(s)
 	}
 }
 
@@ -159,6 +179,8 @@ func (d *RequestDirectives) add(s *scanner) {
 			return
 		}
 		d.MaxStale = d.MaxStale.least(s)
+	case fold(name, "stale-if-error"):
+		d.StaleIfError = d.StaleIfError.least(s)
 	case fold(name, "no-cache"):
 		d.NoCache = true
 	case fold(name, "no-store"):

@@ -98,7 +98,10 @@ func TestParseResponseDirectives_section5_2_2(t *testing.T) {
 			"s-maxage=5, no-store, No-Cache, PRIVATE, public",
 			"must-revalidate, proxy-revalidate, must-understand, no-transform, immutable, x=y",
 		}, D{SMaxage: secs(5), NoStore: true, NoCache: all, Private: all, Public: true,
-			MustRevalidate: true, ProxyRevalidate: true, MustUnderstand: true}},
+			MustRevalidate: true, ProxyRevalidate: true, MustUnderstand: true, Immutable: true}},
+		{"the windows of RFC 5861", []string{`stale-while-revalidate=5, Stale-If-Error="6"`}, D{StaleWhileRevalidate: secs(5), StaleIfError: secs(6)}},
+		{"a window that differs", []string{"stale-while-revalidate=5, stale-while-revalidate=6"}, D{StaleWhileRevalidate: unreadable}},
+		{"windows beside a malformed member", []string{"stale-while-revalidate=5, stale-if-error=5, immutable, a b"}, D{Malformed: true}},
 
 		{"no-cache with fields, 5.2.2.4", []string{`no-cache="set-cookie, x-a"`}, D{NoCache: only("Set-Cookie", "X-A")}},
 		{"private with fields, 5.2.2.7", []string{`private=" x-a ,, x-b"`}, D{Private: only("X-A", "X-B")}},

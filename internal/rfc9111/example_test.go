@@ -19,7 +19,7 @@ func Example() {
 		Status: 200, Header: header, RequestTime: made, ResponseTime: made,
 	})
 	fmt.Println(verdict)
-	kept := rfc9111.StoredHeader(200, header, 5, made)
+	kept := policy.StoredHeader(200, header, 5, made)
 
 	d := policy.Reuse(get, stored, made.Add(30*time.Second))
 	fmt.Println(d.Verdict)

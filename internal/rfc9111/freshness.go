@@ -53,7 +53,8 @@ func (p Policy) Lifetime(status int, h http.Header, d ResponseDirectives, respon
 		date = responseTime
 	}
 	// Where Expires cannot be read the time is the zero one, long past (5.3).
-	if expires, present, _ := dateField(h, "Expires", responseTime); present {
+	// A targeted field stands in the place of Expires as well (RFC 9213 2.2).
+	if expires, present, _ := dateField(h, "Expires", responseTime); present && !d.Targeted {
 		return delta(expires.Sub(date)), BasisExpires
 	}
 	return p.heuristic(status, h, d, date)

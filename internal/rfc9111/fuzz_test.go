@@ -56,9 +56,24 @@ func FuzzParseDate(f *testing.F) {
 		if got.Location() != time.UTC || got.Nanosecond() != 0 {
 			t.Errorf("ParseDate(%q): got %v; want whole seconds in UTC", s, got)
 		}
-		// A date is one of the three forms of the time it stands for, but for
-		// letters' case, asctime's "06" for " 6" and the leap second.
+		// A date is one of the three forms of the time it stands for, but for the
+		// weekday, letters' case, asctime's "06" for " 6" and the leap second.
 		in := strings.Replace(s, "23:59:60", "23:59:59", 1)
+		for d := time.Sunday; d <= time.Saturday; d++ {
+			for _, name := range []string{d.String(), d.String()[:3]} {
+				if end := len(name); len(in) > end && strings.EqualFold(in[:end], name) && (in[end] == ',' || in[end] == ' ') {
+					right := got.Weekday().String()
+					if end == 3 {
+						right = right[:3]
+					}
+					in = right + in[end:]
+					break
+				}
+			}
+			if in != strings.Replace(s, "23:59:60", "23:59:59", 1) {
+				break
+			}
+		}
 		forms := []string{got.Format(http.TimeFormat), got.Format("Monday, 02-Jan-06 15:04:05 GMT"), got.Format(time.ANSIC), got.Format("Mon Jan 02 15:04:05 2006")}
 		for _, form := range forms {
 			if strings.EqualFold(in, form) {

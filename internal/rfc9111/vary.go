@@ -1,6 +1,7 @@
 package rfc9111
 
 import (
+	"bytes"
 	"net/http"
 	"slices"
 	"strconv"
@@ -13,7 +14,6 @@ import (
 type Vary struct {
 	any   bool
 	names []string // canonical, sorted, each once
-	lists bool     // unknown fields count as lists: the RFC profile
 }
 
 // Vary reads the Vary lines of a response's header as one list. A "*" in any
@@ -28,7 +28,7 @@ func (p Policy) Vary(h http.Header) Vary {
 	if len(lines) == 0 {
 		return Vary{}
 	}
-	v := Vary{lists: p.Profile == RFC}
+	var v Vary
 	for _, line := range lines {
 		for member := range strings.SplitSeq(line, ",") {
 			member = trimOWS(member)
@@ -49,6 +49,12 @@ func (p Policy) Vary(h http.Header) Vary {
 // Any reports whether the response matches no request at all.
 func (v Vary) Any() bool { return v.any }
 
+// has reports whether the field of a canonical name is among them.
+func (v Vary) has(name string) bool {
+	_, found := slices.BinarySearch(v.names, name)
+	return found
+}
+
 // Names returns the canonical field names, sorted. The slice is a copy.
 func (v Vary) Names() []string { return slices.Clone(v.names) }
 
@@ -62,11 +68,11 @@ func (v Vary) Names() []string { return slices.Clone(v.names) }
 // with each value's length before it, so that no value a client sends can look
 // like the next field. ok is false if the response matches no request.
 //
-// Of what 4.1 lets a cache normalise, this does two things: lines of one field
-// are combined, and the white space around the commas of a list goes. Which
-// fields are lists is known for those of RFC 9110; another is left as it is by
-// the Safe profile and taken for a list by the RFC profile, which is how the
-// public test-suite reads 4.1.
+// Of what 4.1 lets a cache normalise, this does three things: lines of one field
+// are combined; the white space around the commas of a list goes, a field being
+// taken for a list unless RFC 9110 defines it otherwise; and the members of
+// Accept-Encoding and Accept-Language, whose letters' case (8.4.1, 8.5.1) and
+// order (12.5.3, 12.5.4) mean nothing, are sorted in lower case.
 func (v Vary) AppendKey(dst []byte, h http.Header) (key []byte, ok bool) {
 	if v.any {
 		return dst, false
@@ -80,7 +86,10 @@ func (v Vary) AppendKey(dst []byte, h http.Header) (key []byte, ok bool) {
 			continue
 		}
 		start := len(dst)
-		dst = appendValue(dst, lines, v.list(name))
+		dst = appendValue(dst, lines, list(name))
+		if name == "Accept-Encoding" || name == "Accept-Language" {
+			sortMembers(dst[start:])
+		}
 		dst = insertLength(dst, start)
 		dst = append(dst, ';')
 	}
@@ -95,21 +104,57 @@ func (v Vary) Match(key []byte, h http.Header) bool {
 	return ok && string(k) == string(key)
 }
 
-// list reports whether the field is a comma-separated list by its definition.
-func (v Vary) list(name string) bool {
+// list reports whether the field is taken for a comma-separated list: all are,
+// but those that are none by their definition or have comments or quoted parts
+// in which white space may count.
+func list(name string) bool {
 	switch name {
-	case "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Accept-Ranges",
-		"Allow", "Cache-Control", "Connection", "Content-Encoding", "Content-Language",
-		"Expect", "Forwarded", "If-Match", "If-None-Match", "Pragma", "Prefer", "Te",
-		"Trailer", "Transfer-Encoding", "Upgrade":
-		return true
 	case "Authorization", "Cookie", "Date", "From", "Host", "If-Modified-Since", "If-Range",
 		"If-Unmodified-Since", "Max-Forwards", "Origin", "Proxy-Authorization", "Range",
 		"Referer", "User-Agent", "Via":
-		// No lists, or with comments in which white space may count.
 		return false
 	}
-	return v.lists
+	return true
+}
+
+// sortMembers puts the members of a list, without white space beside its commas,
+// into one case and one order. It works in place: the members are the same octets.
+func sortMembers(value []byte) {
+	for i, c := range value {
+		if 'A' <= c && c <= 'Z' {
+			value[i] = c + 'a' - 'A'
+		}
+	}
+	if bytes.IndexByte(value, ',') < 0 || bytes.IndexByte(value, '"') >= 0 {
+		return
+	}
+	// Large enough for what browsers send, and then off the heap; a longer value is
+	// left in its order, and is a variant of its own.
+	var text [256]byte
+	var members [16]struct{ start, end int }
+	n, start := 0, 0
+	if len(value) > len(text) || bytes.Count(value, []byte{','}) >= len(members) {
+		return
+	}
+	copy(text[:], value)
+	for i := 0; i <= len(value); i++ {
+		if i < len(value) && value[i] != ',' {
+			continue
+		}
+		at := n // insertion sort: the members are few
+		for ; at > 0 && bytes.Compare(text[start:i], text[members[at-1].start:members[at-1].end]) < 0; at-- {
+			members[at] = members[at-1]
+		}
+		members[at].start, members[at].end = start, i
+		n, start = n+1, i+1
+	}
+	out := value[:0]
+	for i, m := range members[:n] {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, text[m.start:m.end]...)
+	}
 }
 
 // appendValue appends the lines of a field as one value. In a list no white

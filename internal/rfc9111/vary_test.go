@@ -3,6 +3,7 @@ package rfc9111_test
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/go-weir/weir/internal/rfc9111"
@@ -46,7 +47,7 @@ func TestVary_section4_1_key(t *testing.T) {
 	req := h("Accept-Encoding", "gzip , br", "X-Empty", "", "Other", "1")
 	v := safe.Vary(lines("Vary", "x-empty, accept-encoding, accept-language"))
 	key, ok := v.AppendKey([]byte("k:"), req)
-	if want := "k:Accept-Encoding:7=gzip,br;Accept-Language:-;X-Empty:0=;"; !ok || string(key) != want {
+	if want := "k:Accept-Encoding:7=br,gzip;Accept-Language:-;X-Empty:0=;"; !ok || string(key) != want {
 		t.Errorf("key: got %q, %v; want %q", key, ok, want)
 	}
 	if key, ok := (rfc9111.Vary{}).AppendKey(nil, req); !ok || len(key) != 0 {
@@ -83,7 +84,18 @@ func TestVary_section4_1_match(t *testing.T) {
 		{"white space around the value", "Foo", h("Foo", " 1\t"), h("Foo", "1"), true, true},
 		{"white space in a list", "Accept-Language", h("Accept-Language", "en, de"), h("Accept-Language", " en ,   de"), true, true},
 		{"white space in a list of two lines", "Accept", h("Accept", "a ,b", "Accept", "c"), h("Accept", "a,b,c"), true, true},
-		{"white space in an unknown field", "Foo", h("Foo", "1,2"), h("Foo", " 1, 2 "), false, true},
+		{"white space in an unknown field", "Foo", h("Foo", "1,2"), h("Foo", " 1, 2 "), true, true},
+		{"order of languages, 9110 12.5.4", "Accept-Language", h("Accept-Language", "en, de;q=1"), h("Accept-Language", "de;q=1,en"), true, true},
+		{"order of more languages", "Accept-Language", h("Accept-Language", "a,b,c,d"), h("Accept-Language", "d, c, b, a"), true, true},
+		{"case of languages, 9110 8.5.1", "Accept-Language", h("Accept-Language", "en, de"), h("Accept-Language", "eN, De"), true, true},
+		{"weights of languages", "Accept-Language", h("Accept-Language", "en, de;q=0.5"), h("Accept-Language", "de, en;q=0.5"), false, false},
+		{"a language twice", "Accept-Language", h("Accept-Language", "en, en"), h("Accept-Language", "en"), false, false},
+		{"order of codings, 9110 12.5.3", "Accept-Encoding", h("Accept-Encoding", "GZIP, br"), h("Accept-Encoding", "br, gzip"), true, true},
+		{"more languages than are sorted", "Accept-Language", h("Accept-Language", strings.Repeat("a,", 17)+"b"), h("Accept-Language", "b"+strings.Repeat(",a", 17)), false, false},
+		{"as many as are", "Accept-Language", h("Accept-Language", strings.Repeat("a,", 15)+"b"), h("Accept-Language", "b"+strings.Repeat(",a", 15)), true, true},
+		{"quotes in languages", "Accept-Language", h("Accept-Language", `a,"b,a"`), h("Accept-Language", `"b,a",a`), false, false},
+		{"order of an unknown field", "Foo", h("Foo", "1,2"), h("Foo", "2,1"), false, false},
+		{"order of media types", "Accept", h("Accept", "a/b, c/d"), h("Accept", "c/d, a/b"), false, false},
 		{"white space in no list", "User-Agent", h("User-Agent", "a (b,c)"), h("User-Agent", "a (b, c)"), false, false},
 		{"white space within a member", "Accept", h("Accept", "a b"), h("Accept", "ab"), false, false},
 		{"white space in quotes", "Accept", h("Accept", `a;x="1,2"`), h("Accept", `a;x="1, 2"`), false, false},

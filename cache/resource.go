@@ -1,0 +1,342 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-weir/weir/internal/rdb"
+)
+
+// maxVariants bounds how many variants one resource has: the next begins it anew, so
+// that a client who sends ever other header values cannot fill Redis.
+const maxVariants = 64
+
+// resourceMark begins the names of resources, and no view's.
+const resourceMark = "~"
+
+// passFor is for how long nobody waits for what could not be kept.
+const passFor = 10 * time.Second
+
+// Resource is what [Store.Find] is asked about: what one key means, which may be
+// different bytes to different callers, as a URL is under the Vary field. It is for
+// middleware.Cache, and for caches like it.
+type Resource struct {
+	// Key names it: only its digest reaches Redis.
+	Key string
+	// Name gives the text by which [Store.DeleteResources] finds it, such as its URL; nil
+	// if it has none. It is not stored, and must be the same at each Find. It is called
+	// when Redis is asked.
+	Name func() string
+	// Variant gives the caller's variant, where variants are told apart by names: ""
+	// when they are not. Only its digest reaches Redis.
+	Variant func(names string) string
+	// Decode makes of what was kept what Found holds, for the near tier to keep it as
+	// well; nil leaves the bytes as they are. It gets what [Variant] had as Data.
+	Decode func(data string) (any, error)
+	// Claim has Find take the right to make what is missing or stale, unless somebody
+	// else has it.
+	Claim bool
+}
+
+// Variant is one variant of a resource, to be kept.
+type Variant struct {
+	// By says by what the resource's variants are told apart, such as the names of
+	// header fields; empty if there is only one.
+	By string
+	// Name is the variant's own among those.
+	Name string
+	// Data must not be changed afterwards: a write that took longer than the
+	// budget may still be reading it. At most MaxBytes.
+	Data []byte
+	// Fresh is how long it is fresh, Keep how long it is kept: from 1 ms; of more than
+	// 366 days those count. What is not fresh at all, 0, may be kept as well, for the
+	// sake of its validator; then nobody waits for who makes it anew: see Yield.
+	Fresh, Keep time.Duration
+	// Tags are what [Store.DeleteTags] finds it by.
+	Tags []string
+}
+
+// Found is what [Store.Find] found.
+type Found struct {
+	// Value is what Decode made of what was kept, or that, a string; nil if the
+	// variant is not there.
+	Value any
+	// StoredAt and Now are the instants of Keep and of Find by Redis's clock; their
+	// difference is the entry's age in the store, whoever stored it.
+	StoredAt, Now time.Time
+	// Stale says that it is past Fresh, or was made stale.
+	Stale bool
+	// Expired says that it was made stale, by [Store.ExpireTags] or its kin.
+	Expired bool
+	// Others says that the resource has other variants.
+	Others bool
+	// Claimed says that the caller is to make it, and to end with Keep or Yield.
+	Claimed bool
+	// Busy says that somebody else is making it: see Wait.
+	Busy bool
+
+	store    *Store
+	asked    Resource
+	resource place // once Redis was asked
+	variant  string
+	state    state
+	sent     int64 // when Redis was asked, on the clock of monotonic
+	token    string
+	stop     func() // ends the renewal of the claim
+}
+
+// Find returns the variant of a resource that is meant for the caller. It costs one
+// round trip, and a second when other names are met than this process last saw; none
+// when the near tier has a fresh one.
+//
+// The error is of kind ErrUnavailable when Redis is silent, within the budget; Found then
+// keeps nothing. What somebody else put under the key is not found; ErrCorrupt is for
+// what does not decode: Found may have the claim then.
+func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
+	names := s.names.get(r.Key)
+	variant := r.Variant(names)
+	if f, ok := s.findNear(&r, variant); ok {
+		return f, nil
+	}
+	f := Found{store: s, asked: r, variant: variant}
+	if r.Claim {
+		f.token = newToken()
+	}
+	f.locate()
+	for range 2 {
+		f.sent = monotonic()
+		cmd := findScript.On(f.keys(), variantName(f.variant), names, f.resource.name, f.token, s.set.lease.Milliseconds())
+		if err := s.conn.Exec(ctx, cmd); err != nil {
+			return Found{}, wrap(ctx, "find", err)
+		}
+		a, by, err := parseFound(cmd.Slice(), f.sent)
+		if err != nil {
+			return Found{}, wrap(ctx, "find", err)
+		}
+		f.state, f.Now, f.Others = a.state, time.UnixMilli(a.now), by != ""
+		if a.verdict == renamed {
+			s.names.put(r.Key, by)
+			names, f.variant = by, r.Variant(by)
+			continue
+		}
+		err = f.take(ctx, &a)
+		return f, err
+	}
+	// The names changed between the two reads: somebody is storing right now.
+	f.token = ""
+	return f, nil
+}
+
+// locate finds out where the resource is.
+func (f *Found) locate() {
+	if f.resource.shard != nil {
+		return
+	}
+	digest := rdb.Digest(f.asked.Key)
+	f.resource = place{key: digest, name: resourceMark, shard: &f.store.shards[shardOf(digest)]}
+	if f.asked.Name != nil {
+		f.resource.name += f.asked.Name()
+	}
+}
+
+// variantName is how a variant stands in Redis.
+func variantName(variant string) string {
+	if variant == "" {
+		return ""
+	}
+	return rdb.Digest(variant)
+}
+
+// take takes in what find.lua says of the variant.
+func (f *Found) take(ctx context.Context, a *answer) error {
+	f.Claimed, f.Busy = a.verdict == yours, a.verdict == theirs
+	if f.Claimed {
+		f.stop = f.store.keepLease(ctx, &f.store.set, f.token, f.leaseKeys())
+	} else {
+		f.token = ""
+	}
+	if !a.found {
+		return nil
+	}
+	value, err := f.value(a.entry.data)
+	if err != nil {
+		return fmt.Errorf("cache: find: %w: %w", ErrCorrupt, err)
+	}
+	f.Value, f.StoredAt = value, time.UnixMilli(a.entry.stored)
+	f.Expired = a.expired
+	f.Stale = a.expired || a.entry.fresh <= a.now
+	if !f.Stale {
+		f.store.near.keepFound(f, a)
+	}
+	return nil
+}
+
+// value is what Decode makes of data.
+func (f *Found) value(data string) (any, error) {
+	if f.asked.Decode == nil {
+		return data, nil
+	}
+	return f.asked.Decode(data)
+}
+
+// keys are those of find.lua and keep.lua.
+func (f *Found) keys() []string {
+	return []string{f.resource.hash(), f.leaseKey(), f.resource.shard.meta}
+}
+
+// hash is the key of a resource.
+func (p *place) hash() string { return p.shard.base + ":r:" + p.key }
+
+// wakeName is what those wait for who wait for the variant.
+func (f *Found) wakeName() string {
+	return resourceMark + f.resource.key + ":" + variantName(f.variant)
+}
+
+func (f *Found) leaseKey() string { return f.resource.shard.base + ":l:" + f.wakeName() }
+
+// leaseKeys are those of pass.lua and renew.lua.
+func (f *Found) leaseKeys() []string { return []string{f.leaseKey(), f.resource.shard.meta} }
+
+// Keep stores what the caller has made, unless an invalidation has come since Find, and
+// ends its claim. When v.By differs from what is stored, all older variants go. So they
+// do when this is one more than the 64 that a resource may have. kept is false if it was
+// not stored for that reason.
+//
+// It is one round trip. The error is of kind ErrUnavailable when Redis did not
+// confirm the write within the budget, or of kind ErrConfig when a lifetime is under 1 ms,
+// v.Data is longer than MaxBytes, or a tag cannot be one. The claim is then given up.
+func (f *Found) Keep(ctx context.Context, v Variant) (kept bool, err error) {
+	if f.store == nil {
+		return false, fmt.Errorf("cache: keep: %w: nothing was found", ErrUnavailable)
+	}
+	s := f.store
+	k, err := s.variant(&v)
+	if err != nil {
+		f.Yield(ctx, false)
+		return false, err
+	}
+	f.end()
+	f.locate()
+	args := append(k.args(f.resource.name, f.token), variantName(v.Name), v.By, f.state.n, f.state.epoch, maxVariants, f.wakeName(), newToken(), passFor.Milliseconds())
+	o, err := s.write(ctx, keepScript.On(f.keys(), args...))
+	f.token = "" // the claim has ended, or ends by itself
+	if err != nil {
+		return false, wrap(ctx, "keep", err)
+	}
+	if !o.done {
+		return false, nil
+	}
+	s.names.put(f.asked.Key, v.By)
+	s.near.keepVariant(f, &v, &o, k)
+	return true, nil
+}
+
+func (s *Store) variant(v *Variant) (*keeping, error) {
+	switch {
+	case v.Fresh < minTTL && v.Fresh != 0 || v.Keep < minTTL:
+		return nil, fmt.Errorf("cache: keep: %w: fresh for %v, kept for %v: must be at least %v", ErrConfig, v.Fresh, v.Keep, minTTL)
+	case len(v.Data) > s.set.maxBytes:
+		return nil, fmt.Errorf("cache: keep: %w: %d bytes: must be at most %d, see WithMaxBytes", ErrConfig, len(v.Data), s.set.maxBytes)
+	}
+	if err := checkTags(v.Tags); err != nil {
+		return nil, fmt.Errorf("cache: keep: %w: %w", ErrConfig, err)
+	}
+	return &keeping{ttl: min(v.Fresh, maxTTL), keep: min(v.Keep, maxTTL), flags: flagNone, tags: v.Tags, data: v.Data}, nil
+}
+
+// Yield gives a claim up, so that somebody else makes it. With pass, which says that it
+// may not be kept, nobody waits for it or claims it for 10 s. It does nothing without a
+// claim, or after Keep.
+func (f *Found) Yield(ctx context.Context, pass bool) {
+	if f.token == "" {
+		return
+	}
+	f.end()
+	hold := time.Duration(0)
+	if pass {
+		hold = passFor
+	}
+	cmd := passScript.On(f.leaseKeys(), f.wakeName(), f.token, hold.Milliseconds())
+	_ = f.store.conn.Exec(context.WithoutCancel(ctx), cmd) // else the lease ends by itself
+	f.token = ""
+}
+
+// end ends the renewal of the claim.
+func (f *Found) end() {
+	if f.stop != nil {
+		f.stop()
+		f.stop = nil
+	}
+}
+
+// Wait returns when whoever was making what Find found missing has ended, or may have,
+// and at the latest when ctx or longest ends. The caller then calls Find again.
+func (f *Found) Wait(ctx context.Context, longest time.Duration) {
+	if !f.Busy {
+		return
+	}
+	w := f.store.watch(f)
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	f.store.unwatch(w)
+}
+
+// DeleteResource removes the resource of a key with all its variants: see
+// [Store.DeleteTags].
+func (s *Store) DeleteResource(ctx context.Context, key string) error {
+	return s.purge(ctx, "delete resource", key, hard)
+}
+
+// ExpireResource makes the resource of a key stale: see [Store.ExpireTags].
+func (s *Store) ExpireResource(ctx context.Context, key string) error {
+	return s.purge(ctx, "expire resource", key, soft)
+}
+
+// resource is where the resource of a key is.
+func (s *Store) resource(key string) place {
+	f := Found{store: s, asked: Resource{Key: key}}
+	f.locate()
+	return f.resource
+}
+
+func (s *Store) purge(ctx context.Context, what, key string, softly int) error {
+	p := s.resource(key)
+	o, err := s.write(ctx, purgeScript.On([]string{p.hash(), p.shard.meta}, newToken(), rememberTag, softly))
+	if err != nil {
+		s.near.forget(p.shard)
+		return wrap(ctx, what, err)
+	}
+	s.near.untagged(p.shard, []string{resourceTag(p.key)}, &o)
+	return nil
+}
+
+// DeleteResources removes all resources whose name begins with prefix: see
+// [Cache.DeletePrefix].
+func (s *Store) DeleteResources(ctx context.Context, prefix string) error {
+	return s.clear(ctx, "delete resources", "prefix", hard, resourceMark+prefix)
+}
+
+// ExpireResources makes all resources stale whose name begins with prefix.
+func (s *Store) ExpireResources(ctx context.Context, prefix string) error {
+	return s.clear(ctx, "expire resources", "prefix", soft, resourceMark+prefix)
+}
+
+func parseFound(reply []any, sent int64) (a answer, names string, err error) {
+	if len(reply) != 8 {
+		return a, "", errReply
+	}
+	names, _ = reply[4].(string)
+	expired, ok := reply[7].(int64)
+	if !ok {
+		return a, "", errReply
+	}
+	a, err = parseAnswer([]any{reply[0], reply[1], reply[2], reply[3], reply[5], reply[6]}, sent)
+	a.expired = expired == 1
+	return a, names, err
+}

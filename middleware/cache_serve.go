@@ -1,0 +1,103 @@
+package middleware
+
+import (
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+
+	"github.com/go-weir/weir/internal/rfc9111"
+)
+
+// choose says what of a stored response answers the request.
+func choose(a *asked, stored *storedResponse) (rfc9111.Selection, []rfc9111.Span) {
+	if stored.rules.Status != http.StatusPartialContent && !a.query.Conditional() {
+		return rfc9111.SelectWhole, nil
+	}
+	return rfc9111.Select(a.query, stored.rules, stored.header(), int64(len(stored.body)), nil)
+}
+
+// serveStored answers out of the cache.
+func serveStored(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, selection rfc9111.Selection, spans []rfc9111.Span) {
+	said := rfc9111.Status{Cache: cacheName, Hit: !a.shared, TTL: d.TTL, HasTTL: true, Collapsed: a.shared}
+	if a.shared {
+		said.Fwd = a.fwd // another request went, for both
+	}
+	if d.Verdict != rfc9111.Fresh {
+		said.Detail = d.Verdict.String()
+	}
+	h := w.Header()
+	stored.setHeader(h)
+	rfc9111.SetAge(h, d.Age)
+	said.AddTo(h)
+	writeStored(w, a.query.Method, stored, selection, spans)
+}
+
+// writeStored sends what was chosen of a stored response, whose header is w's.
+func writeStored(w http.ResponseWriter, method string, stored *storedResponse, selection rfc9111.Selection, spans []rfc9111.Span) {
+	h := w.Header()
+	switch selection {
+	case rfc9111.SelectNotModified:
+		rfc9111.NotModifiedHeader(h)
+		w.WriteHeader(http.StatusNotModified)
+	case rfc9111.SelectUnsatisfiable:
+		for _, name := range [...]string{"Content-Encoding", "Content-Type", "Etag", "Last-Modified"} {
+			delete(h, name) // of what is not sent
+		}
+		h["Content-Range"] = []string{rfc9111.Unsatisfied(stored.size())}
+		h["Content-Length"] = []string{"0"}
+		w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+	case rfc9111.SelectSpans:
+		if len(spans) > 1 {
+			writeParts(w, stored, spans)
+			return
+		}
+		h["Content-Range"] = []string{rfc9111.ContentRange(spans[0], stored.size())}
+		h["Content-Length"] = []string{strconv.FormatInt(spans[0].Len(), 10)}
+		w.WriteHeader(http.StatusPartialContent)
+		_, _ = io.WriteString(w, stored.part(spans[0])) // the client may be gone
+	default:
+		w.WriteHeader(stored.rules.Status)
+		if method != http.MethodHead && stored.body != "" {
+			_, _ = io.WriteString(w, stored.body)
+		}
+	}
+}
+
+// writeParts sends several spans as multipart/byteranges (RFC 9110 section 14.6).
+func writeParts(w http.ResponseWriter, stored *storedResponse, spans []rfc9111.Span) {
+	h := w.Header()
+	var b strings.Builder
+	m := multipart.NewWriter(&b)
+	for _, span := range spans {
+		head := textproto.MIMEHeader{"Content-Range": {rfc9111.ContentRange(span, stored.size())}}
+		if typ := h["Content-Type"]; len(typ) == 1 {
+			head["Content-Type"] = typ
+		}
+		part, err := m.CreatePart(head)
+		if err == nil { // a strings.Builder takes all
+			_, _ = io.WriteString(part, stored.part(span))
+		}
+	}
+	_ = m.Close()
+	h["Content-Type"] = []string{"multipart/byteranges; boundary=" + m.Boundary()}
+	h["Content-Length"] = []string{strconv.Itoa(b.Len())}
+	w.WriteHeader(http.StatusPartialContent)
+	_, _ = io.WriteString(w, b.String())
+}
+
+// size is the size of the whole that is stored, or stored a part of; -1 if it is
+// not known.
+func (s *storedResponse) size() int64 {
+	if s.rules.Status == http.StatusPartialContent {
+		return s.rules.Size
+	}
+	return int64(len(s.body))
+}
+
+// part is a span of the whole that lies within what is stored.
+func (s *storedResponse) part(span rfc9111.Span) string {
+	return s.body[span.First-s.rules.First : span.End-s.rules.First]
+}
