@@ -68,8 +68,6 @@ func (c *eventClient) header() {
 // missed something, a resync.
 func (c *eventClient) begin(id string, resync bool) error {
 	c.header()
-	// Once the request is read, the server's ReadTimeout would end it.
-	_ = c.control.SetReadDeadline(time.Time{}) // not every writer can
 	c.begun = true
 	c.mu.Lock()
 	c.beat = time.AfterFunc(c.cfg.heartbeat, c.heartbeat)

@@ -316,7 +316,7 @@ func TestEvents_heartbeat(t *testing.T) {
 
 // A server's timeouts, which are for requests, do not end a stream.
 //
-// Red when begin leaves the read deadline or write leaves its deadline (HTTP/2).
+// Red when write leaves its deadline (HTTP/2); ReadTimeout is net/http's own care.
 func TestEvents_serverTimeouts(t *testing.T) {
 	t.Parallel()
 	bothProtocols(t, func(t *testing.T, http2 bool) {
