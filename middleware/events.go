@@ -80,10 +80,12 @@ type EventsHandler struct {
 // A stream begins at once, with its header and the time to wait before coming back. A
 // comment goes to one that is quiet for 15 s ([WithHeartbeat]). A client that does not
 // take what is written within 10 s is disconnected ([WithWriteTimeout]); that, and a
-// server with a WriteTimeout, need what wraps the ResponseWriter to have an Unwrap. After an hour ([WithLifetime]) a stream ends and the browser comes back, so
-// that whether it may listen is decided anew: neither a session that was ended, nor a
-// user who was shut out, is noticed meanwhile, unless by WithFilter. Nothing is missed
-// in that.
+// server with a WriteTimeout, need what wraps the ResponseWriter to have an Unwrap.
+//
+// After an hour ([WithLifetime]) a stream ends and the browser comes back, so that
+// whether it may listen is decided anew: neither a session that was ended, nor a user
+// who was shut out, is noticed meanwhile, unless by WithFilter. Nothing is missed in
+// that.
 //
 // http.Server.Shutdown waits for streams and does not end them:
 // [EventsHandler.Shutdown] does. Clients come back after a random time, 2 s to 8 s

@@ -47,7 +47,8 @@ func (f *streamFeed[T]) serve(c *eventClient, last string) error {
 // is that entry's.
 func (f *streamFeed[T]) first(ctx context.Context, last string) (page event.Page[T], id string, known bool, err error) {
 	// Positions that are none of an entry would be a way to read the stream from its
-	// beginning, or to skip what was missed.
+	// beginning, or to skip what was missed. Oldest is also the id of who was there when
+	// the stream was empty: it is not known of it what is missing.
 	if last != "" && last != event.Oldest && last != event.Newest {
 		page, err = f.stream.Read(ctx, last, replayPage)
 		if err == nil && !page.Missed {
@@ -58,17 +59,7 @@ func (f *streamFeed[T]) first(ctx context.Context, last string) (page event.Page
 		}
 	}
 	page, err = f.stream.Read(ctx, event.Newest, 1)
-	return page, idOf(page.Next), false, err
-}
-
-// idOf is the id that a client has at a position. That of an empty stream is the id of
-// no entry: a client that comes back with it is told that it may have missed some,
-// unlike with event.Oldest, of which nothing is ever known to be missing.
-func idOf(position string) string {
-	if position == event.Oldest {
-		return "0-0"
-	}
-	return position
+	return page, page.Next, false, err
 }
 
 // replay sends what was missed, page by page. It returns the position to follow from;
@@ -103,7 +94,7 @@ func (f *streamFeed[T]) follow(c *eventClient, at string) (next string, err erro
 			// behind once more.
 			page, err := f.stream.Read(c.ctx, event.Newest, 1)
 			if err == nil {
-				c.resync(idOf(page.Next))
+				c.resync(page.Next)
 				return page.Next, c.flush()
 			}
 			c.resync(c.at) // then what is left follows
