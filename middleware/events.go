@@ -1,9 +1,7 @@
 package middleware
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,7 +10,7 @@ import (
 )
 
 // EventsHandler is the handler that [Events] makes. It is safe for concurrent use. It
-// starts a timer for each open stream and no goroutine; all ends with the streams.
+// starts two timers for each open stream, which end with it, and no goroutine.
 type EventsHandler struct {
 	feed EventFeed
 	cfg  *eventsConfig
@@ -207,90 +205,6 @@ func (h *EventsHandler) refuse(c *eventClient, named bool, err error) {
 	_, _ = c.w.Write(appendRetry(nil, h.cfg.wait())) // the client may be gone
 }
 
-// Streams is how many are open now, such as for a metric.
-func (h *EventsHandler) Streams() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.open)
-}
-
-// Shutdown ends all streams: each client is told after which time to come back, a
-// random one ([WithRetry]). It returns when they have ended. When ctx ends first, those
-// clients that do not take what they are sent are cut off, and ctx.Err() is returned.
-// From its call on, whoever would open a stream is told to come back.
-//
-// Call it when http.Server.Shutdown begins, which waits for the streams:
-//
-//	server.RegisterOnShutdown(func() { _ = updates.Shutdown(ctx) })
-//
-// It may be called again, and from several goroutines.
-func (h *EventsHandler) Shutdown(ctx context.Context) error {
-	for _, c := range h.drain() {
-		c.cancel(errDrained)
-	}
-	select {
-	case <-h.idle:
-		return nil
-	case <-ctx.Done():
-	}
-	rest := h.drain()
-	for _, c := range rest {
-		c.cut()
-	}
-	if len(rest) == 0 {
-		return nil // the last one was just in time
-	}
-	return ctx.Err()
-}
-
-// Close is [EventsHandler.Shutdown] without patience, and returns nil: who takes at
-// once what it is sent is told to come back, the rest is cut off.
-func (h *EventsHandler) Close() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = h.Shutdown(ctx) // it says that it did not wait
-	return nil
-}
-
-// drain lets nobody in any more, and returns who is.
-func (h *EventsHandler) drain() []*eventClient {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.draining {
-		h.draining = true
-		if len(h.open) == 0 {
-			close(h.idle)
-		}
-	}
-	clients := make([]*eventClient, 0, len(h.open))
-	for c := range h.open {
-		clients = append(clients, c)
-	}
-	return clients
-}
-
-// enter gives a client a place; it reports false if there is none.
-func (h *EventsHandler) enter(c *eventClient) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.draining || h.cfg.most > 0 && len(h.open) >= h.cfg.most {
-		return false
-	}
-	h.open[c] = struct{}{}
-	return true
-}
-
-// leave ends what serves a client, and gives its place to another.
-func (h *EventsHandler) leave(c *eventClient) {
-	c.end()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.open, c)
-	if h.draining && len(h.open) == 0 {
-		close(h.idle)
-	}
-}
-
 // acceptsEvents reports whether a request's Accept has room for text/event-stream (RFC
 // 9110 section 12.5.1), and whether it names it.
 func acceptsEvents(h http.Header) (accepted, named bool) {
@@ -330,49 +244,4 @@ func canFlush(w http.ResponseWriter) bool {
 			return false
 		}
 	}
-}
-
-// mistakes are what can never work.
-func (f EventFeed) mistakes() []string {
-	if f.impl == nil {
-		return []string{"the feed is empty: make one, such as middleware.FromStream(orders)"}
-	}
-	return f.impl.mistakes()
-}
-
-// chosen is a feed that each request chooses.
-type chosen struct {
-	choose func(*http.Request) (EventFeed, error)
-}
-
-// FromRequest lets each request choose its feed, such as that of a room by its path.
-// An empty EventFeed with no error is answered 404, which ends an EventSource for good;
-// an error of kind event.ErrUnavailable, as if Redis were silent; another is logged and
-// answered 500. Who may listen to what is best decided by a handler outside of Events.
-//
-// Events that clients share are encoded once for all of them if they have the same
-// EventFeed: where many choose the same, keep it.
-func FromRequest(choose func(*http.Request) (EventFeed, error)) EventFeed {
-	return EventFeed{chosen{choose}}
-}
-
-func (f chosen) mistakes() []string {
-	if f.choose == nil {
-		return []string{"FromRequest(nil): pass a function that returns a feed"}
-	}
-	return nil
-}
-
-func (f chosen) serve(c *eventClient, last string) error {
-	feed, err := f.choose(c.r)
-	switch {
-	case err != nil:
-		return fmt.Errorf("FromRequest: %w", err)
-	case feed.impl == nil:
-		return errNoFeed
-	}
-	if mistakes := feed.mistakes(); len(mistakes) > 0 {
-		return errors.New(strings.Join(mistakes, "; "))
-	}
-	return feed.impl.serve(c, last)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/go-weir/weir/cache/event"
 	"github.com/go-weir/weir/internal/testkit"
@@ -22,6 +23,9 @@ type sink struct {
 func (s *sink) Header() http.Header { return s.header }
 func (s *sink) WriteHeader(int)     {}
 func (s *sink) FlushError() error   { return nil }
+
+func (s *sink) SetWriteDeadline(time.Time) error { return nil }
+
 func (s *sink) Write(p []byte) (int, error) {
 	if s.writes++; s.writes == 1 {
 		close(s.begun)

@@ -135,7 +135,7 @@ func stall(tb testing.TB, p *pipes) {
 // At a shutdown thousands of streams end as streams should, each with a time of its own
 // after which its client comes back; and nothing is left of them.
 //
-// Red when finish bids no farewell, or Shutdown does not cancel. The long form, under
+// Red when finish bids no farewell, or wait is no random time. The long form, under
 // make soak, has 5,000 clients instead of 500.
 func TestEvents_shutdown(t *testing.T) {
 	// Not parallel: it counts goroutines.
@@ -195,6 +195,9 @@ func TestEvents_shutdown(t *testing.T) {
 }
 
 // While it drains nobody is let in, and those who come are told to come back.
+//
+// Red when Shutdown does not cancel, finish bids no farewell, enter lets in, or refuse
+// answers 503 to an EventSource.
 func TestEvents_draining(t *testing.T) {
 	t.Parallel()
 	s := miniStream(t)
@@ -352,6 +355,8 @@ func TestEvents_busShutdown(t *testing.T) {
 }
 
 // A writer that panics in a heartbeat ends its stream and not the process.
+//
+// Red when heartbeat does not recover.
 func TestEvents_heartbeatPanics(t *testing.T) {
 	t.Parallel()
 	updates := middleware.Events(middleware.FromStream(miniStream(t)), middleware.WithHeartbeat(10*time.Millisecond))

@@ -1,15 +1,13 @@
 package middleware
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/go-weir/weir/cache/event"
 )
 
 // EventFeed is where [Events] takes events from: [FromStream], [FromTopic],
@@ -22,6 +20,14 @@ type eventFeed interface {
 	// the stream when it can.
 	serve(c *eventClient, last string) error
 	mistakes() []string
+}
+
+// mistakes are what can never work.
+func (f EventFeed) mistakes() []string {
+	if f.impl == nil {
+		return []string{"the feed is empty: make one, such as middleware.FromStream(orders)"}
+	}
+	return f.impl.mistakes()
 }
 
 // FeedOption configures a feed of events of type T.
@@ -137,90 +143,39 @@ func (s *sharer[T]) give(c *eventClient, of occasion, id, name string, v T, err 
 	return nil
 }
 
-// errSilent says that a subscription is not confirmed in time.
-var errSilent = fmt.Errorf("%w: the subscription is not confirmed", event.ErrUnavailable)
-
-// topicFeed is a feed without a memory.
-type topicFeed[T any] struct {
-	sharer[T]
-	subscribe func(...event.SubscribeOption) (*event.Subscription[T], error)
-	isPattern bool
+// chosen is a feed that each request chooses.
+type chosen struct {
+	choose func(*http.Request) (EventFeed, error)
 }
 
-// topicID is the id that every client of a topic has: one that comes back says it, and
-// so is known to have missed what was published meanwhile.
-const topicID = "live"
-
-// FromTopic gives each client what is published on a topic while it is connected.
-func FromTopic[T any](topic *event.Topic[T], options ...FeedOption[T]) EventFeed {
-	if topic == nil {
-		return EventFeed{&topicFeed[T]{sharer: sharer[T]{feedConfig: configureFeed("FromTopic(nil): check the error of event.NewTopic", options)}}}
-	}
-	return EventFeed{&topicFeed[T]{sharer: sharer[T]{feedConfig: configureFeed("", options)}, subscribe: topic.Subscribe}}
+// FromRequest lets each request choose its feed, such as that of a room by its path.
+// An empty EventFeed with no error is answered 404, which ends an EventSource for good;
+// an error of kind event.ErrUnavailable, as if Redis were silent; another is logged and
+// answered 500. Who may listen to what is best decided by a handler outside of Events.
+//
+// Events that clients share are encoded once for all of them if they have the same
+// EventFeed: where many choose the same, keep it.
+func FromRequest(choose func(*http.Request) (EventFeed, error)) EventFeed {
+	return EventFeed{chosen{choose}}
 }
 
-// FromPattern gives each client what is published on the topics of a pattern while it
-// is connected. The name of an event is its topic, unless [WithEncoder] names it.
-func FromPattern[T any](pattern *event.Pattern[T], options ...FeedOption[T]) EventFeed {
-	if pattern == nil {
-		return EventFeed{&topicFeed[T]{sharer: sharer[T]{feedConfig: configureFeed("FromPattern(nil): check the error of event.NewPattern", options)}}}
+func (f chosen) mistakes() []string {
+	if f.choose == nil {
+		return []string{"FromRequest(nil): pass a function that returns a feed"}
 	}
-	return EventFeed{&topicFeed[T]{sharer: sharer[T]{feedConfig: configureFeed("", options)}, subscribe: pattern.Subscribe, isPattern: true}}
+	return nil
 }
 
-func (f *topicFeed[T]) serve(c *eventClient, last string) error {
-	sub, err := f.subscribe(event.WithBuffer(c.cfg.buffer, c.cfg.policy))
-	if err != nil {
-		return err
+func (f chosen) serve(c *eventClient, last string) error {
+	feed, err := f.choose(c.r)
+	switch {
+	case err != nil:
+		return fmt.Errorf("FromRequest: %w", err)
+	case feed.impl == nil:
+		return errNoFeed
 	}
-	defer sub.Close()
-	// Not before it is confirmed: the page loads what it shows when the stream begins,
-	// and what is published from then on is heard.
-	if err := confirmed(c.ctx, sub.Ready(), c.cfg.openTimeout); err != nil {
-		return err
+	if mistakes := feed.mistakes(); len(mistakes) > 0 {
+		return errors.New(strings.Join(mistakes, "; "))
 	}
-	if !sub.Live() {
-		return errSilent
-	}
-	if err := c.begin(topicID, last != ""); err != nil {
-		return err
-	}
-	for {
-		e, err := sub.Next(c.ctx)
-		switch {
-		case errors.Is(err, event.ErrGap):
-			c.resync(topicID)
-		case err == nil, errors.Is(err, event.ErrCorrupt):
-			name := ""
-			if f.isPattern {
-				name = e.Topic
-			}
-			// The id of the event is the publisher's, and not for all to see; the client
-			// has the one that it needs.
-			err = f.give(c, occasion{e.Topic, e.ID, e.Time}, "", name, e.Value, err)
-			c.skip(topicID)
-			if err != nil {
-				return err
-			}
-		default:
-			return err
-		}
-		if err := c.flush(); err != nil {
-			return err
-		}
-	}
-}
-
-// confirmed waits for a subscription, at most d.
-func confirmed(ctx context.Context, ready <-chan struct{}, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ready:
-		return nil
-	case <-timer.C:
-		return errSilent
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return feed.impl.serve(c, last)
 }

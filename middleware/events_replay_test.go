@@ -19,8 +19,7 @@ import (
 // has seen, misses nothing and is given nothing twice. Not before its first event
 // either.
 //
-// Red when an event is sent with the id of its neighbour, when begin sends no id, or when
-// replay follows from the end of the stream. The long form, under make soak, disconnects
+// Red when replay follows from the end of the stream. The long form, under make soak, disconnects
 // 1,000 times instead of 100.
 func TestEvents_disconnects(t *testing.T) {
 	t.Parallel()
@@ -77,7 +76,7 @@ func TestEvents_disconnects(t *testing.T) {
 // An id that is kept no longer, or never was, is one resync, and then the live stream:
 // the page loads what was before.
 //
-// Red when first takes no notice of Missed, or gives what is left as well.
+// Red when first takes no notice of Missed, gives what is left as well, or accepts Oldest.
 func TestEvents_unknownID(t *testing.T) {
 	t.Parallel()
 	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
@@ -147,6 +146,8 @@ func TestEvents_slow(t *testing.T) {
 }
 
 // A slow client of a topic is told what its buffer has dropped, or is disconnected.
+//
+// Red when serve leaves out the resync for a gap.
 func TestEvents_slowTopic(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

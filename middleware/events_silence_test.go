@@ -13,6 +13,8 @@ import (
 
 // While Redis is silent what is open stays open, and nobody else is let in; when it is
 // back a stream goes on where it was, and a topic with a resync.
+//
+// Red when the feed of a topic does not ask whether its subscription is Live.
 func TestEvents_silence(t *testing.T) {
 	t.Parallel()
 	b := testkit.Server(t)

@@ -21,6 +21,9 @@ import (
 )
 
 // A stream begins at once, and is what browsers and proxies know as one.
+//
+// Red when begin sends no id, write does not flush, or a frame is taken for that of
+// another event.
 func TestEvents_begin(t *testing.T) {
 	t.Parallel()
 	bothProtocols(t, func(t *testing.T, http2 bool) {
@@ -205,6 +208,8 @@ func TestEvents_filter(t *testing.T) {
 }
 
 // A name and data are the encoder's; what cannot be told leaves a resync.
+//
+// Red when give leaves that out.
 func TestEvents_encoder(t *testing.T) {
 	t.Parallel()
 	b := testkit.Mini(t)
@@ -240,6 +245,8 @@ func TestEvents_encoder(t *testing.T) {
 
 // Clients of topics and patterns hear what is published while they are there. One that
 // comes back is told that it may have missed something, exactly once.
+//
+// Red when serve begins without that.
 func TestEvents_topics(t *testing.T) {
 	t.Parallel()
 	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
@@ -342,6 +349,8 @@ func TestEvents_serverTimeouts(t *testing.T) {
 
 // Within the other middlewares of this package it streams as it does alone: Cache keeps
 // nothing of it, and holds nothing back.
+//
+// Red when the header lets it be stored.
 func TestEvents_chain(t *testing.T) {
 	t.Parallel()
 	bothProtocols(t, func(t *testing.T, http2 bool) {
@@ -384,6 +393,8 @@ func TestEvents_chain(t *testing.T) {
 }
 
 // A panic of the user's costs its stream, and no place.
+//
+// Red when leave is not deferred.
 func TestEvents_panic(t *testing.T) {
 	t.Parallel()
 	s := miniStream(t)
