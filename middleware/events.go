@@ -93,8 +93,8 @@ type EventsHandler struct {
 //
 // What is open stays open, with heartbeats, and goes on when Redis is back: a stream
 // misses nothing in that, a topic may, and says so by a resync. What would be opened is
-// told to come back, within the Bus's budget (50 ms) for a stream, and within 1 s, or
-// at once if the link is known to be dead, for a topic ([WithOpenTimeout]).
+// told to come back, within the Bus's budget (50 ms) for a stream, and within 1 s for a
+// topic ([WithOpenTimeout]).
 //
 // It panics if feed or an option can never work, and tells all of it at once.
 func Events(feed EventFeed, options ...EventsOption) *EventsHandler {

@@ -349,8 +349,6 @@ func TestEvents_serverTimeouts(t *testing.T) {
 
 // Within the other middlewares of this package it streams as it does alone: Cache keeps
 // nothing of it, and holds nothing back.
-//
-// Red when the header lets it be stored.
 func TestEvents_chain(t *testing.T) {
 	t.Parallel()
 	bothProtocols(t, func(t *testing.T, http2 bool) {
@@ -390,6 +388,30 @@ func TestEvents_chain(t *testing.T) {
 		first.hears("end")
 		second.hears("end")
 	})
+}
+
+// A stream that has come to its end is not given to the next client from a cache.
+//
+// Red when the header lets it be stored.
+func TestEvents_notStored(t *testing.T) {
+	t.Parallel()
+	client := testkit.Mini(t).Client(t)
+	s := newStream(t, newBus(t, client, "weir"))
+	responses, err := cache.New(client, cache.WithTimeout(ample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	updates := middleware.Events(middleware.FromStream(s), middleware.WithLifetime(50*time.Millisecond))
+	srv := eventSite(t, updates, false, middleware.Cache(responses))
+	plain := func(r *http.Request) { r.Header.Del("Cache-Control") }
+	for n := range 3 {
+		ids := sell(t, s, n, n+1)
+		c := connect(t, srv, "", plain)
+		c.hears("end")
+		if c.last != ids[0] {
+			t.Errorf("id %q; want %q, of now", c.last, ids[0])
+		}
+	}
 }
 
 // A panic of the user's costs its stream, and no place.

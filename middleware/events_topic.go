@@ -51,9 +51,6 @@ func (f *topicFeed[T]) serve(c *eventClient, last string) error {
 	if err := confirmed(c.ctx, sub.Ready(), c.cfg.openTimeout); err != nil {
 		return err
 	}
-	if !sub.Live() {
-		return errSilent
-	}
 	if err := c.begin(topicID, last != ""); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -24,7 +25,7 @@ func ExampleEvents() {
 	defer server.Close()
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	defer rdb.Close()
-	bus, err := event.New(rdb)
+	bus, err := event.New(rdb, event.WithTimeout(time.Second))
 	if err != nil {
 		panic(err)
 	}
