@@ -86,7 +86,7 @@ func (s *Store) load(ctx context.Context, r *request) (any, error) {
 			switch {
 			case errors.Is(err, ErrUnavailable):
 				s.tell(ctx, Unavailable, &r.place, err)
-				f, ticket = s.begin(ctx, r, false, func(f *flight) { s.loadAlone(f, r, true) })
+				f, ticket = s.begin(ctx, r, alone, func(f *flight) { s.loadAlone(f, r, true) })
 			case err != nil:
 				return nil, wrap(ctx, "load", err)
 			case a.verdict == fresh || a.verdict == refresh:
@@ -139,11 +139,11 @@ func (s *Store) take(ctx context.Context, r *request, a *answer) (any, error) {
 func (s *Store) depart(ctx context.Context, r *request, v verdict, token, damaged string) (*flight, int) {
 	switch v {
 	case yours:
-		return s.begin(ctx, r, true, func(f *flight) { s.loadLeased(f, r, token) })
+		return s.begin(ctx, r, leased, func(f *flight) { s.loadLeased(f, r, token) })
 	case writing:
-		return s.begin(ctx, r, false, func(f *flight) { s.loadAlone(f, r, false) })
+		return s.begin(ctx, r, alone, func(f *flight) { s.loadAlone(f, r, false) })
 	default:
-		return s.begin(ctx, r, false, func(f *flight) { s.wait(f, r, damaged) })
+		return s.begin(ctx, r, waits, func(f *flight) { s.wait(f, r, damaged) })
 	}
 }
 
@@ -259,9 +259,6 @@ func (s *Store) loadAlone(f *flight, r *request, silent bool) {
 
 // wait is for another process's load, to be woken when it ends.
 func (s *Store) wait(f *flight, r *request, damaged string) {
-	s.mu.Lock()
-	f.waiting = true
-	s.mu.Unlock()
 	woken := make(chan struct{}, 1)
 	wake := func() {
 		select {

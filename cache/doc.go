@@ -6,7 +6,7 @@
 // source, which is asked once however many wait), writes through ([Cache.Store]: the
 // source first, then the cache), or is told what to keep ([Cache.Set]).
 //
-// A Store also keeps the HTTP responses of middleware.Cache, as entries with
+// A Store also keeps the HTTP responses of middleware.Cache, as [Resource]s with
 // variants, for when one URL means different bytes to different callers.
 //
 // # Usage
@@ -47,6 +47,7 @@
 //   - Every key expires, data as well as tags. Lifetimes are shortened by up to a tenth
 //     at random ([WithJitter]), so that what was stored together does not end together.
 //   - What is larger than [WithMaxBytes] is not stored.
+//   - What holds for a load and its invalidation holds for a response that is being made.
 //
 // Redis gives these guarantees as long as it keeps what it has acknowledged. After a
 // failover to a replica that lagged, or a restart from an old snapshot, an
@@ -90,7 +91,10 @@
 //	weir:data:{shard}:l:view:key     string  a lease; WithLease, renewed while loading
 //	weir:data:{shard}:t:tag          string  that of the longest entry with the tag
 //	weir:data:{shard}:m              hash    400 days from the last write
-//	weir:variants:{sha256}           hash    that of the longest-lived variant
+//	weir:data:{shard}:r:sha256       hash    a resource; that of its longest-lived
+//	                                         variant, at least 15 minutes after a purge
+//	weir:data:{shard}:l:~sha256:v    string  a claim to make a variant; WithLease, renewed;
+//	                                         or that nobody is to wait for it, 10 s
 //
 // There are 16 shards, spread evenly over a Cluster's slots; which one a key is in its
 // text decides. The hash m holds the shard's epoch and the number of its last write.
@@ -98,9 +102,9 @@
 // not be read in Redis is to be digested by the caller. Messages go over the channels
 // weir:data:news and weir:data:wake:view:key.
 //
-// The digest of variants is of the caller's key. Field "by" names what tells the
-// variants apart; "v:" and "t:" with a variant's name hold its bytes, and when it was
-// stored and ends.
+// The digest of a resource is of the caller's key. Field "by" names what tells its
+// variants apart; "v:" with the digest of a variant's name holds it; "d" and "s" are the
+// numbers of the last time that it was removed, and made stale.
 //
 // One prefix is one namespace: services that mean different things by the same key, or
 // answer differently for the same URL, need a [WithPrefix] of their own on a shared

@@ -63,14 +63,23 @@ func (f *flight) board() (ticket int) {
 	return f.tickets
 }
 
+// journey is what a flight is for.
+type journey int
+
+const (
+	alone  journey = iota // to load without a lease
+	leased                // to load with one
+	waits                 // for another process that loads
+)
+
 // begin starts a flight that run is to finish, with the caller on board. One without a
 // lease is not begun where another is under way: the caller boards that. One with a
 // lease takes those over who only wait: they have asked while its token was on its way.
-func (s *Store) begin(ctx context.Context, r *request, leased bool, run func(*flight)) (f *flight, ticket int) {
+func (s *Store) begin(ctx context.Context, r *request, why journey, run func(*flight)) (f *flight, ticket int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	other := s.flights[r.name]
-	if other != nil && !leased {
+	if other != nil && why != leased {
 		return other, other.board()
 	}
 	if other != nil && other.waiting {
@@ -78,6 +87,7 @@ func (s *Store) begin(ctx context.Context, r *request, leased bool, run func(*fl
 		other.cancel(errDeserted)
 	}
 	f = s.launch(ctx, r, run)
+	f.waiting = why == waits
 	s.flights[r.name] = f
 	return f, f.board()
 }

@@ -30,6 +30,9 @@ func (m mutant) hook(t *testing.T) redis.Hook {
 	shared := read(t, "data.lua")
 	for _, f := range files {
 		text := shared + read(t, f.Name())
+		if f.Name() == "ask.lua" {
+			text = read(t, "fresh.lua") + text
+		}
 		faulty := strings.Replace(text, m.is, m.becomes, 1)
 		if f.Name() != m.file && m.file != "data.lua" {
 			continue

@@ -16,6 +16,8 @@ import (
 var (
 	//go:embed lua/data.lua
 	dataLua string
+	//go:embed lua/fresh.lua
+	freshLua string
 	//go:embed lua/ask.lua
 	askLua string
 	//go:embed lua/fill.lua
@@ -52,7 +54,7 @@ var (
 // once more what an invalidation that is not yet acknowledged may do at any time.
 // fill and finish end the lease by which they would be known.
 var (
-	askScript    = rdb.NewReplayableScript(dataLua + askLua)
+	askScript    = rdb.NewReplayableScript(freshLua + dataLua + askLua)
 	fillScript   = rdb.NewScript(dataLua + fillLua)
 	setScript    = rdb.NewReplayableScript(dataLua + setLua)
 	dropScript   = rdb.NewReplayableScript(dataLua + dropLua)

@@ -31,8 +31,19 @@ import (
 // [WithKeepStale]. A client's own conditions and ranges are answered from what is
 // stored (RFC 9110 sections 13 and 14).
 //
+// Of the requests that miss the same answer at the same time, over all instances, one
+// goes to the handler; the others wait, and have what it brings if it may be stored and
+// its Vary fits them. If not, all go at once: see [WithCollapseWait]. Nobody waits for an
+// answer to a range, or to a request that says no-cache. If the one's client leaves, or
+// its handler panics, the next one goes.
+//
 // A successful request of an unsafe method removes what is stored for its URL, and
-// for those in its answer's Location and Content-Location (section 4.4).
+// for those in its answer's Location and Content-Location (section 4.4), and the groups
+// in its Cache-Group-Invalidation (RFC 9875). A [Purger] removes more. What is being made
+// meanwhile is not stored.
+//
+// A store with cache.WithNear keeps decoded answers in the process as well: a hit is
+// then no round trip, and at most a second older than what Redis has.
 //
 // Requests are for the same resource if scheme, path and query are the same, octet
 // for octet, and Host whatever its case, before and after what http.StripPrefix

@@ -35,6 +35,7 @@
 //	RFC 8246    immutable
 //	RFC 9211    Cache-Status on every answer, named weir
 //	RFC 9213    CDN-Cache-Control, or the fields of WithTargets
+//	RFC 9875    Cache-Groups and Cache-Group-Invalidation
 //
 // There are two profiles. The default is safe; WithRFCProfile does all that the RFC
 // allows a shared cache. On the public suite of HTTP cache behaviour (`make
