@@ -70,7 +70,8 @@
 //     one, and does not store what did;
 //  6. Serialize, per route: directly around what must not run twice at a time, so
 //     that whoever waits has been let in, and a hit waits for nobody;
-//  7. the handler.
+//  7. the handler. [Events] is one: RateLimit outside of it needs room for browsers
+//     that come back, as one that is answered 429 never does again.
 //
 // Compression goes outside of Cache: it then compresses hits as well, and one
 // stored response serves all codings.
