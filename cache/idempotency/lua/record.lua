@@ -26,7 +26,8 @@ end
 -- The record: nil and what to return if it is corrupt, without an id if the key is
 -- free. done says that there is an outcome, which is not read: it may be long.
 local function look()
-  local f = redis.call('HMGET', KEYS[1], 'id', 'print', 'since', 'until', 'waits')
+  local f = redis.pcall('HMGET', KEYS[1], 'id', 'print', 'since', 'until', 'waits')
+  if f.err then return nil, f end
   local r = { id = f[1], print = f[2], since = whole(f[3]), ends = whole(f[4]), waits = f[5] }
   if r.id then
     if not r.print or not r.since or not r.ends then
