@@ -31,8 +31,8 @@ import (
 // seen an answer that is not replayed later. It is replayed with its status, its body
 // byte for byte, and these fields: Cache-Control, Content-Disposition, Content-Encoding,
 // Content-Language, Content-Length, Content-Location, Content-Type, ETag, Last-Modified,
-// Link, Location, Retry-After, Vary, WWW-Authenticate, and those of [WithReplayFields];
-// with Idempotent-Replayed: true; without trailers; never with Set-Cookie, Date or what
+// Link, Location, Retry-After, Vary, WWW-Authenticate, X-Content-Type-Options, and those
+// of [WithReplayFields]; with Idempotent-Replayed: true; without trailers; never with Set-Cookie, Date or what
 // belongs to a connection. (Browsers show Idempotent-Replayed to scripts of other
 // origins only if Access-Control-Expose-Headers names it.)
 //

@@ -18,7 +18,7 @@ const (
 var replayedFields = []string{
 	"Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length",
 	"Content-Location", "Content-Type", "Etag", "Last-Modified", "Link", "Location", "Retry-After",
-	"Vary", "Www-Authenticate",
+	"Vary", "Www-Authenticate", "X-Content-Type-Options",
 }
 
 // neverReplayed are fields that nobody may have replayed: a cookie is one visitor's, and
