@@ -198,7 +198,7 @@ func (g *idempotencyGate) decide(w http.ResponseWriter, r *http.Request, next ht
 			kept.replay(w)
 		}
 	case idempotency.Busy:
-		refusalBusy.answer(w, r, time.Second)
+		refusalOutstanding.answer(w, r, time.Second)
 	case idempotency.Differs:
 		refusalDiffers.answer(w, r, 0)
 	default:

@@ -25,7 +25,7 @@ var (
 		Status: http.StatusBadRequest,
 		Detail: "An Idempotency-Key is one line of 1 to 255 visible ASCII characters in double quotes.",
 	})
-	refusalBusy = encode(Problem{
+	refusalOutstanding = encode(Problem{
 		Type:   problemIdempotencyStates + "#Busy",
 		Title:  "A request is outstanding for this Idempotency-Key",
 		Status: http.StatusConflict,
