@@ -324,7 +324,7 @@ func TestIdempotency_killed(t *testing.T) {
 // A process that stood still for longer than its lease, while another did the work: its
 // answer goes to its client, and is not kept.
 //
-// Red without the comparison of r.id in finish.lua.
+// Red if finish.lua keeps the outcome whatever it finds.
 func TestIdempotency_paused(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short leaves out what takes several processes")

@@ -141,6 +141,7 @@ func TestClaim_lease(t *testing.T) {
 		s.ask("dead", "", idempotency.Interrupted)
 		idempotency.StopRenewals(s.claim("dead later"))
 		testkit.Eventually(t, "another lease to end", func() bool { return state("dead later") == idempotency.Interrupted })
+		s.ask("alive", "", idempotency.Busy)
 		s.finish(begun, "done")
 		s.ask("alive", "", idempotency.Kept)
 	})

@@ -20,13 +20,20 @@ func proxied(t *testing.T, options ...idempotency.Option) (s, direct shop, p *te
 	b := testkit.Shared(t, "server")
 	p = testkit.NewProxy(t, b.Addrs()[0])
 	prefix := b.Prefix(t)
-	return open(t, p.Client(t), prefix, options...), open(t, b.Client(t), prefix), p
+	s, direct = open(t, p.Client(t), prefix, options...), open(t, b.Client(t), prefix)
+	// So that the server knows the scripts, and a reply that is lost is not NOSCRIPT.
+	direct.finish(direct.claim("warm"), "")
+	if err := errors.Join(direct.claim("warm 2").Release(t.Context()), direct.claim("warm 3").Interrupt(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	return s, direct, p
 }
 
 // A reply that is lost after the script ran makes nobody a stranger to their own claim,
 // and changes no outcome.
 //
-// Red if the scripts are made by NewScript, and if claim.lua does not know its own id.
+// Red if the scripts are made by NewScript, if claim.lua does not know its own id, and if
+// release.lua does not look at ARGV[4].
 func TestStore_replySwallowed(t *testing.T) {
 	t.Parallel()
 	s, direct, p := proxied(t)
@@ -37,7 +44,6 @@ func TestStore_replySwallowed(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	s.finish(s.claim("warm"), "")
 	var a idempotency.Answer
 	swallow(testkit.ThenClose, func() (err error) {
 		a, err = s.Reserve(t.Context(), "k", "")
@@ -71,6 +77,19 @@ func TestStore_claimGivenBack(t *testing.T) {
 		t.Fatalf("%+v, %v; want ErrUnavailable", a, err)
 	}
 	direct.claim("k")
+}
+
+// A claim that arrives when it has been given up claims nothing.
+//
+// Red without the look at KEYS[2] in claim.lua.
+func TestStore_claimComesLate(t *testing.T) {
+	each(t, func(t *testing.T, client redis.UniversalClient, prefix string) {
+		s := open(t, client, prefix)
+		if got := idempotency.LateClaim(s.Store, "k"); got != "gone" {
+			t.Errorf("told %q; want gone", got)
+		}
+		s.claim("k")
+	})
 }
 
 // A server that stood still does not claim for those who have left, when it goes on.
@@ -177,7 +196,7 @@ func TestClaim_outlivesAnOutage(t *testing.T) {
 func TestStore_roundTrips(t *testing.T) {
 	t.Parallel()
 	s, _, p := proxied(t)
-	s.finish(s.claim("warm"), "")
+	s.claim("a connection")
 	trips := func(call func()) int {
 		p.Reset()
 		call()
@@ -192,6 +211,29 @@ func TestStore_roundTrips(t *testing.T) {
 	}
 	if n := trips(func() { s.ask("k", "", idempotency.Kept) }); n != 1 {
 		t.Errorf("%d round trips to be told; want 1", n)
+	}
+}
+
+// No renewal is under way when a claim has ended.
+//
+// Red without the Wait in close.
+func TestClaim_waitsForItsRenewal(t *testing.T) {
+	t.Parallel()
+	s := open(t, testkit.Mini(t).Client(t), "p")
+	c := s.claim("k")
+	end := idempotency.BeginRenewal(c)
+	finished := make(chan error)
+	go func() { finished <- c.Finish(context.Background(), nil) }()
+	select {
+	case err := <-finished:
+		t.Errorf("Finish did not wait: %v", err)
+		end()
+		return
+	case <-time.After(50 * time.Millisecond):
+	}
+	end()
+	if err := <-finished; err != nil {
+		t.Error(err)
 	}
 }
 
