@@ -53,6 +53,40 @@ func TestStore_wait(t *testing.T) {
 	})
 }
 
+// A waiter is woken by the end of the claim, and asks rarely until then.
+//
+// Red without the case of wake in Wait, which then asks after 5 s.
+func TestStore_waitIsWoken(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short leaves out what takes seconds")
+	}
+	t.Parallel()
+	b := testkit.Shared(t, "server")
+	p := testkit.NewProxy(t, b.Addrs()[0])
+	prefix := b.Prefix(t)
+	direct := open(t, b.Client(t), prefix, idempotency.WithLease(10*time.Minute))
+	c := direct.claim("k")
+	answers := open(t, p.Client(t), prefix).waiters(b.Client(t), 1)
+	channel := idempotency.Key(direct.Store, "k") + ":done"
+	testkit.Eventually(t, "the subscription", func() bool {
+		return b.Client(t).PubSubNumSub(t.Context(), channel).Val()[channel] == 1
+	})
+	<-time.After(300 * time.Millisecond) // for the question that follows it
+	p.Reset()
+	<-time.After(500 * time.Millisecond)
+	if n := p.Commands(); n > 4 { // the link has its own
+		t.Errorf("%d commands in half a second of waiting", n)
+	}
+	finished := time.Now()
+	direct.finish(c, "done")
+	if a := <-answers; a.err != nil || a.State != idempotency.Kept {
+		t.Errorf("%+v, %v; want kept", a.Answer, a.err)
+	}
+	if took := time.Since(finished); took > 3*time.Second {
+		t.Errorf("woken after %v", took)
+	}
+}
+
 // One of those that wait goes on when the first has done nothing.
 func TestStore_waitForRelease(t *testing.T) {
 	each(t, func(t *testing.T, client redis.UniversalClient, prefix string) {
