@@ -80,9 +80,10 @@ func Idempotency(store *idempotency.Store, principal KeyFunc, options ...Idempot
 		maxAnswer: defaultMaxBody,
 		log:       &reporter{name: "idempotency"},
 	}
+	var mistakes []string
 	mistake := func(wrong bool, format string, args ...any) {
 		if wrong {
-			g.mistakes = append(g.mistakes, "middleware.Idempotency: "+fmt.Sprintf(format, args...))
+			mistakes = append(mistakes, "middleware.Idempotency: "+fmt.Sprintf(format, args...))
 		}
 	}
 	mistake(store == nil, "the store is nil: check the error of idempotency.New")
@@ -107,8 +108,8 @@ func Idempotency(store *idempotency.Store, principal KeyFunc, options ...Idempot
 	mistake(g.maxWait < 0 || g.maxWait > maxIdempotencyWait, "WithWait(%v): must be from 0 to %v; leave it out not to wait", g.maxWait, maxIdempotencyWait)
 	mistake(g.maxBody < 0 || g.maxBody > mostHeld, "WithMaxBody(%d): must be from 0 to %d; leave it out for %d", g.maxBody, mostHeld, defaultMaxBody)
 	mistake(g.maxAnswer < 0 || g.maxAnswer > mostHeld, "WithMaxAnswer(%d): must be from 0 to %d; leave it out for %d", g.maxAnswer, mostHeld, defaultMaxBody)
-	if len(g.mistakes) > 0 {
-		panic(strings.Join(g.mistakes, "\n"))
+	if len(mistakes) > 0 {
+		panic(strings.Join(mistakes, "\n"))
 	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serve(w, r, next) })
@@ -129,7 +130,6 @@ type idempotencyGate struct {
 	maxWait    time.Duration
 	maxBody    int
 	maxAnswer  int
-	mistakes   []string
 	log        *reporter
 }
 
