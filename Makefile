@@ -41,6 +41,7 @@ define SOAKS
 ./cache ^Test(Load_stampede|Interleavings|Near_bound|Cache_DeletePattern_inSteps)
 ./cache/event ^Test(Gap_everyLoss|Consume_killedOften|Follow_disconnects)
 ./middleware ^TestEvents_(disconnects|shutdown)$$
+./middleware ^TestIdempotency_(bursts|killed)
 endef
 export SOAKS
 

@@ -64,13 +64,15 @@
 //  2. RateLimit: refuses before anything is spent; one that counts by
 //     KeyBySession goes inside Session, behind one that counts by KeyByIP;
 //  3. Session: inside RateLimit, so that floods do not load sessions;
-//  4. Quota: behind RateLimit, so that nobody pays for what is refused, and
+//  4. Idempotency: inside of what finds out who is asking, and outside of Quota, so
+//     that nobody pays for a first answer that is replayed;
+//  5. Quota: behind RateLimit, so that nobody pays for what is refused, and
 //     outside of Cache where hits are to be paid for as well;
-//  5. Cache, per route: inside Session, it knows whether the handler looked at
+//  6. Cache, per route: inside Session, it knows whether the handler looked at
 //     one, and does not store what did;
-//  6. Serialize, per route: directly around what must not run twice at a time, so
+//  7. Serialize, per route: directly around what must not run twice at a time, so
 //     that whoever waits has been let in, and a hit waits for nobody;
-//  7. the handler. [Events] is one: RateLimit outside of it needs room for browsers
+//  8. the handler. [Events] is one: RateLimit outside of it needs room for browsers
 //     that come back, as one that is answered 429 never does again.
 //
 // Compression goes outside of Cache: it then compresses hits as well, and one

@@ -46,8 +46,7 @@ func WithChargeOn(charge func(status int) bool) QuotaOption {
 // was not charged, may be repeated under its key, eight times. One key for two costs
 // is answered 422.
 //
-// To give a repeated request its first answer, mount the wrapper that does so
-// outside of Quota.
+// To give a repeated request its first answer, mount [Idempotency] outside of Quota.
 func WithIdempotencyKey() QuotaOption {
 	return func(q *quotaGate) { q.byKey = true }
 }

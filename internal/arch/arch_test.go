@@ -30,16 +30,17 @@ var rooms = []struct {
 	{"session", []string{"internal/rdb"}},
 	{"cache/event", []string{"internal/codec", "internal/rdb"}},
 	{"cache/lock", []string{"internal/rdb"}},
+	{"cache/idempotency", []string{"internal/rdb"}},
 	{"cache", []string{"cache/event", "internal/codec", "internal/rdb"}},
-	{"middleware", []string{"ratelimit", "session", "cache/event", "cache/lock", "cache", "internal/rdb", "internal/respw", "internal/rfc9111"}},
+	{"middleware", []string{"ratelimit", "session", "cache/event", "cache/lock", "cache/idempotency", "cache", "internal/rdb", "internal/respw", "internal/rfc9111"}},
 	{"internal/testkit", nil},
-	{"examples", []string{"ratelimit", "session", "cache/event", "cache/lock", "cache", "middleware"}},
+	{"examples", []string{"ratelimit", "session", "cache/event", "cache/lock", "cache/idempotency", "cache", "middleware"}},
 }
 
 // outside says which rooms' code may import a module. What is not listed may be
 // imported nowhere. Tests are free.
 var outside = map[string][]string{
-	"github.com/redis/go-redis/v9":     {"internal/rdb", "internal/testkit", "ratelimit", "session", "cache/event", "cache/lock", "cache", "examples"},
+	"github.com/redis/go-redis/v9":     {"internal/rdb", "internal/testkit", "ratelimit", "session", "cache/event", "cache/lock", "cache/idempotency", "cache", "examples"},
 	"github.com/alexedwards/scs/v2":    {"session"},
 	"github.com/gomodule/redigo":       {"session"},
 	"github.com/go-chi/chi/v5":         {"middleware", "examples"},
