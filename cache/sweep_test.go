@@ -75,6 +75,9 @@ func TestCache_DeletePattern_inSteps(t *testing.T) {
 	stop()
 	slow := client.SlowLogGet(ctx, -1).Val()
 	t.Logf("%d keys in %v; %d commands of more than 1 ms; the longest PING %v", keys, took, len(slow), time.Duration(longest.Load()))
+	for _, entry := range slow {
+		t.Logf("%v: %.60q…", entry.Duration, entry.Args)
+	}
 	if len(slow) > passed {
 		t.Errorf("%d commands took more than 1 ms; the first: %v took %v", len(slow), slow[0].Args, slow[0].Duration)
 	}

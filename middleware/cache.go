@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/go-weir/weir/cache"
@@ -95,7 +96,34 @@ type responseCache struct {
 	refresher *Refresher    // nil: the request's own goroutine refreshes
 	refreshes refreshes
 	searches  searches
+	varies    varies
 	log       *reporter
+}
+
+// maxVaries bounds a varies.
+const maxVaries = 1 << 10
+
+// varies remembers the rules that names of selecting fields are, which saves a hit from
+// reading them anew. The zero value is ready.
+type varies struct {
+	mu sync.RWMutex
+	m  map[string]rfc9111.Vary
+}
+
+func (v *varies) get(names string) (rule rfc9111.Vary, ok bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	rule, ok = v.m[names]
+	return rule, ok
+}
+
+func (v *varies) put(names string, rule rfc9111.Vary) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.m == nil || len(v.m) >= maxVaries {
+		v.m = make(map[string]rfc9111.Vary)
+	}
+	v.m[names] = rule
 }
 
 // asked is a request as the cache sees it, and what the cache makes of it.
@@ -241,7 +269,12 @@ func (c *responseCache) vary(names string) rfc9111.Vary {
 	if names == "" {
 		return rfc9111.Vary{}
 	}
-	return c.policy.Vary(http.Header{"Vary": {names}})
+	rule, ok := c.varies.get(names)
+	if !ok {
+		rule = c.policy.Vary(http.Header{"Vary": {names}})
+		c.varies.put(names, rule)
+	}
+	return rule
 }
 
 // variant names the variant that a request header selects. The values can be long, and

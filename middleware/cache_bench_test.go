@@ -5,9 +5,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/go-weir/weir/cache"
 	"github.com/go-weir/weir/internal/testkit"
 	"github.com/go-weir/weir/middleware"
 )
@@ -40,6 +42,20 @@ func BenchmarkCache(b *testing.B) {
 		}
 	}
 	b.Run("bare", func(b *testing.B) { run(b, handler, "GET") })
+	b.Run("near/hit", func(b *testing.B) {
+		backend := testkit.Shared(b, "server")
+		store, err := cache.New(backend.Client(b), cache.WithPrefix(backend.Prefix(b)), cache.WithNear(1<<20))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer store.Close()
+		h := middleware.Cache(store)(handler)
+		for range 50 { // the tier begins with the first read
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/page", nil))
+			time.Sleep(5 * time.Millisecond)
+		}
+		run(b, h, "GET")
+	})
 	for _, kind := range []string{"mini", "server"} {
 		c := func(b *testing.B) *cached {
 			var backend *testkit.Backend
