@@ -117,7 +117,8 @@ func patiently(ctx context.Context, d time.Duration) {
 // Users at once on one URL, over two instances: whatever keeps an answer from being
 // shared, none sees another's.
 //
-// Red when decide stores what Storable refuses, or take is left out of the variant.
+// Red when variant is the same for all. That Storable's refusals are heeded has tests of its
+// own: what it refuses has no lifetime either, so that this one cannot tell.
 func TestCache_collapsesNobodysAnswer(t *testing.T) {
 	t.Parallel()
 	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
