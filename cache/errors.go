@@ -46,6 +46,7 @@ type PanicError struct {
 	Stack []byte
 }
 
+// Error tells what the load panicked with, and where.
 func (e *PanicError) Error() string {
 	if e.Stack == nil {
 		return "cache: the load ended its goroutine"

@@ -96,12 +96,10 @@ func (s *Store) begin(ctx context.Context, r *request, why journey, run func(*fl
 func (s *Store) launch(ctx context.Context, r *request, run func(*flight)) *flight {
 	f := &flight{name: r.name, done: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	s.running.Add(1)
-	go func() {
-		defer s.running.Done()
+	s.run(func() {
 		defer f.cancel(nil)
 		run(f)
-	}()
+	})
 	return f
 }
 

@@ -37,6 +37,7 @@ var eventNames = [...]string{
 	Unavailable: "unavailable", NearCleared: "near cleared",
 }
 
+// String names the kind in lower case, as "near hit".
 func (k EventKind) String() string {
 	if k < NearHit || int(k) >= len(eventNames) {
 		return "unknown"

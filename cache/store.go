@@ -33,7 +33,8 @@ type Store struct {
 	mu      sync.Mutex
 	flights map[string]*flight // by name: loads and waits that callers may join
 	watches map[string]*watch  // by lease: who waits for somebody else's claim to end
-	running sync.WaitGroup     // of flights
+	running int                // flights and watches
+	ended   *sync.Cond         // on mu: one of them has
 	closed  bool
 }
 
@@ -49,6 +50,7 @@ func New(client redis.UniversalClient, options ...Option) (*Store, error) {
 		conn: conn, prefix: c.prefix, set: c.settings, observe: c.observe,
 		shards: newShards(c.prefix), flights: make(map[string]*flight), watches: make(map[string]*watch),
 	}
+	s.ended = sync.NewCond(&s.mu)
 	s.closing, s.close = context.WithCancel(context.Background())
 	if c.near > 0 {
 		s.near = newNear(s, c.near)
@@ -68,7 +70,26 @@ func (s *Store) Close() {
 	if s.near != nil {
 		s.near.close()
 	}
-	s.running.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.running > 0 {
+		s.ended.Wait()
+	}
+}
+
+// run runs f in a goroutine of its own, which Close waits for. It is called with the
+// lock held; a WaitGroup would not do, as calls may begin while Close waits.
+func (s *Store) run(f func()) {
+	s.running++
+	go func() {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.running--
+			s.ended.Broadcast()
+		}()
+		f()
+	}()
 }
 
 // TTL is the lifetime of what comes without one, see WithTTL; 0 if there is

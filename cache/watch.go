@@ -31,7 +31,7 @@ func (s *Store) watch(f *Found) *watch {
 	w := &watch{lease: lease, waiters: 1, cancel: cancel, done: make(chan struct{})}
 	s.watches[lease] = w
 	channel := s.waking(f.wakeName())
-	s.running.Go(func() {
+	s.run(func() {
 		defer func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -40,6 +40,7 @@ type Event struct {
 	Err error
 }
 
+// String names the kind in lower case, as "logged in".
 func (k EventKind) String() string {
 	switch k {
 	case Created:

@@ -19,6 +19,7 @@ type Gap struct {
 	Link bool
 }
 
+// Error tells why something may be missing.
 func (g *Gap) Error() string {
 	switch {
 	case !g.Link:

@@ -15,6 +15,7 @@ type Missed struct {
 	Count int64
 }
 
+// Error tells how many entries are missing, where that is known.
 func (e *Missed) Error() string {
 	if e.Count < 0 {
 		return ErrGap.Error()
