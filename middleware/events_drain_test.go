@@ -255,12 +255,16 @@ func TestEvents_stalled(t *testing.T) {
 			s := miniStream(t)
 			var passed atomic.Int64 // to either of the two
 			count := middleware.WithFilter(func(*http.Request, sale) bool { passed.Add(1); return true })
-			updates := middleware.Events(middleware.FromStream(s, count), middleware.WithWriteTimeout(300*time.Millisecond), middleware.WithHeartbeat(heartbeat))
+			updates := middleware.Events(middleware.FromStream(s, count), middleware.WithWriteTimeout(time.Second), middleware.WithHeartbeat(heartbeat))
 			_, p := pipeSite(t, updates)
 			stall(t, p)
-			done := make(chan heard, 1)
-			go func() { done <- listen(p, func() {}) }()
-			testkit.Eventually(t, "two streams", func() bool { return updates.Streams() == 2 })
+			done, opened := make(chan heard, 1), make(chan struct{})
+			go func() { done <- listen(p, func() { close(opened) }) }()
+			select {
+			case <-opened: // before that nobody knows where it begins
+			case h := <-done:
+				t.Fatalf("the other ended: %+v", h)
+			}
 			sell(t, s, 0, 1)
 			testkit.Eventually(t, "the stalled one to end", func() bool { return updates.Streams() == 1 })
 			sell(t, s, 1, 2)
