@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -148,4 +150,91 @@ func ExampleStore_Find() {
 	// <nil> true
 	// <nil>
 	// hallo false
+}
+
+// By key, by tag, by prefix, by pattern.
+func ExampleCache_Delete() {
+	rdb, stop := client()
+	defer stop()
+	store, err1 := cache.New(rdb, cache.WithTTL(time.Hour))
+	pages, err2 := cache.For[string](store, "page")
+	if err := errors.Join(err1, err2); err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	for _, key := range []string{"en/home", "en/help", "de/home", "de/help", "fr/home"} {
+		if err := pages.Set(ctx, key, key, cache.WithTags("lang:"+key[:2])); err != nil {
+			panic(err)
+		}
+	}
+	left := func() {
+		found, err := pages.GetMany(ctx, "en/home", "en/help", "de/home", "de/help", "fr/home")
+		fmt.Println(slices.Sorted(maps.Keys(found)), err)
+	}
+
+	err1 = pages.Delete(ctx, "fr/home")
+	left()
+	err2 = pages.DeletePattern(ctx, "*/help")
+	left()
+	err3 := store.DeleteTags(ctx, "lang:de")
+	left()
+	err4 := pages.DeletePrefix(ctx, "en/")
+	left()
+	fmt.Println(errors.Join(err1, err2, err3, err4))
+	// Output:
+	// [de/help de/home en/help en/home] <nil>
+	// [de/home en/home] <nil>
+	// [en/home] <nil>
+	// [] <nil>
+	// <nil>
+}
+
+// Hot values are answered from the process's own memory; a change made by any process
+// is seen by all.
+func ExampleWithNear() {
+	rdb, stop := client()
+	defer stop()
+	store, err := cache.New(rdb, cache.WithTTL(time.Hour), cache.WithNear(1<<20))
+	if err != nil {
+		panic(err)
+	}
+	defer store.Close()
+	users, err := cache.For[User](store, "user")
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	load := func(context.Context) (User, error) { return User{Name: "Ann"}, nil }
+	for range 3 {
+		user, err := users.Load(ctx, "42", load)
+		fmt.Println(user.Name, err)
+	}
+	// Output:
+	// Ann <nil>
+	// Ann <nil>
+	// Ann <nil>
+}
+
+// While the database is down, what was true a moment ago is better than an error.
+func ExampleWithStale() {
+	rdb, stop := client()
+	defer stop()
+	store, err1 := cache.New(rdb, cache.WithTTL(time.Millisecond), cache.WithStale(time.Hour, 0))
+	users, err2 := cache.For[User](store, "user")
+	if err := errors.Join(err1, err2); err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	if err := users.Set(ctx, "42", User{Name: "Ann"}); err != nil {
+		panic(err)
+	}
+	for fresh := true; fresh; { // until its lifetime has ended
+		_, fresh, _ = users.Get(ctx, "42")
+	}
+	user, err := users.Load(ctx, "42", func(context.Context) (User, error) {
+		return User{}, errors.New("the database is down")
+	})
+	fmt.Println(user.Name, err)
+	// Output:
+	// Ann <nil>
 }

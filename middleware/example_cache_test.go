@@ -68,3 +68,35 @@ func ExampleChain() {
 	// api only
 	// /api
 }
+
+// What has been stale for less than a minute is served at once, and made anew in the
+// background, once.
+func ExampleWithRefresher() {
+	rdb, stop := exampleRedis()
+	defer stop()
+	responses, err := cache.New(rdb)
+	if err != nil {
+		panic(err)
+	}
+	refresher := middleware.NewRefresher()
+	defer refresher.Close() // when the server has been shut down
+
+	refreshed := make(chan int, 2)
+	calls := 0
+	news := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls++
+		w.Header().Set("Cache-Control", "public, max-age=0, stale-while-revalidate=60")
+		_, _ = fmt.Fprintf(w, "edition %d", calls)
+		refreshed <- calls
+	})
+	h := middleware.Cache(responses, middleware.WithRefresher(refresher))(news)
+
+	for range 2 {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/news", nil))
+		fmt.Println(w.Body, "while there is edition", <-refreshed)
+	}
+	// Output:
+	// edition 1 while there is edition 1
+	// edition 1 while there is edition 2
+}

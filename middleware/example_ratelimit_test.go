@@ -187,3 +187,28 @@ func ExampleRateLimit_concurrency() {
 	// 429 Retry-After: 1
 	// 200
 }
+
+// A search costs ten times what a page does, of one budget for both.
+func ExampleWithCostFunc() {
+	rdb, stop := exampleRedis()
+	defer stop()
+	limiter, err := ratelimit.New(rdb, ratelimit.PerMinute(100))
+	if err != nil {
+		panic(err)
+	}
+	cost := func(r *http.Request) int {
+		if r.URL.Path == "/search" {
+			return 10
+		}
+		return 1
+	}
+	h := middleware.RateLimit(limiter, middleware.KeyByIP, middleware.WithCostFunc(cost))(http.NotFoundHandler())
+	for _, path := range []string{"/search", "/about"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		fmt.Println(path, "remaining", w.Header().Get("X-RateLimit-Remaining"))
+	}
+	// Output:
+	// /search remaining 90
+	// /about remaining 89
+}

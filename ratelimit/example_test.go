@@ -163,3 +163,67 @@ func embedded() (rdb *redis.Client, stop func()) {
 		server.Close()
 	}
 }
+
+// Whoever is denied three times within a minute is kept out for an hour.
+func ExampleWithBan() {
+	rdb, stop := embedded()
+	defer stop()
+	limiter, err := ratelimit.New(rdb, ratelimit.PerSecond(1), ratelimit.WithBan(3, time.Minute, time.Hour))
+	if err != nil {
+		panic(err)
+	}
+	for range 5 {
+		result, err := limiter.Allow(context.Background(), "mallory")
+		if err != nil {
+			panic(err) // no verdict
+		}
+		fmt.Printf("allowed %v, banned %v\n", result.Allowed, result.Banned)
+	}
+	// Output:
+	// allowed true, banned false
+	// allowed false, banned false
+	// allowed false, banned false
+	// allowed false, banned true
+	// allowed false, banned true
+}
+
+// A limit is tried on live traffic before it refuses anybody.
+func ExampleWithShadow() {
+	rdb, stop := embedded()
+	defer stop()
+	limiter, err := ratelimit.New(rdb, ratelimit.PerMinute(1), ratelimit.WithShadow())
+	if err != nil {
+		panic(err)
+	}
+	for range 2 {
+		result, err := limiter.Allow(context.Background(), "alice")
+		if err != nil {
+			panic(err) // no verdict
+		}
+		fmt.Printf("allowed %v, would have been denied %v\n", result.Allowed, result.Shadowed)
+	}
+	// Output:
+	// allowed true, would have been denied false
+	// allowed true, would have been denied true
+}
+
+// The same limits on a server that forbids EVAL and EVALSHA.
+func ExampleWithoutScripts() {
+	rdb, stop := embedded()
+	defer stop()
+	limiter, err := ratelimit.New(rdb, ratelimit.PerMinute(2), ratelimit.WithoutScripts())
+	if err != nil {
+		panic(err)
+	}
+	for range 3 {
+		result, err := limiter.Allow(context.Background(), "alice")
+		if err != nil {
+			panic(err) // no verdict
+		}
+		fmt.Printf("allowed %v, %d left\n", result.Allowed, result.Remaining)
+	}
+	// Output:
+	// allowed true, 1 left
+	// allowed true, 0 left
+	// allowed false, 0 left
+}

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 
+	"github.com/alexedwards/scs/v2"
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
@@ -273,4 +274,28 @@ func ExampleWithEncryption() {
 	// visit 3
 	// visit 4
 	// session.New: invalid configuration: WithEncryption: key 1 has 16 bytes: AES-256 needs 32: make one with openssl rand 32
+}
+
+// The store alone, under scs's own manager and middleware.
+func ExampleNewStore() {
+	rdb, stop := embedded()
+	defer stop()
+	store, err := session.NewStore(rdb)
+	if err != nil {
+		panic(err)
+	}
+	sessions := scs.New()
+	sessions.Store = store
+
+	site := sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		visits := sessions.GetInt(r.Context(), "visits") + 1
+		sessions.Put(r.Context(), "visits", visits)
+		fmt.Fprintf(w, "visit %d", visits)
+	}))
+	ann := &browser{site: site}
+	fmt.Println(ann.get("/"))
+	fmt.Println(ann.get("/"))
+	// Output:
+	// visit 1
+	// visit 2
 }
