@@ -100,13 +100,16 @@ func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 		return f, nil
 	}
 	f := Found{store: s, asked: r, variant: variant}
+	f.locate()
+	if a, ok := f.recall(ctx, names); ok {
+		return f, f.take(ctx, &a)
+	}
 	if r.Claim {
 		f.token = newToken()
 	}
-	f.locate()
 	for range 2 {
 		f.sent = monotonic()
-		cmd := findScript.On(f.keys(), variantName(f.variant), names, f.resource.name, f.token, s.set.lease.Milliseconds())
+		cmd := f.plan(names)
 		if err := s.conn.Exec(ctx, cmd); err != nil {
 			return Found{}, wrap(ctx, "find", err)
 		}
@@ -126,6 +129,49 @@ func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 	// The names changed between the two reads: somebody is storing right now.
 	f.token = ""
 	return f, nil
+}
+
+// plan is the command that reads the variant, and claims it if f has a token.
+func (f *Found) plan(names string) *rdb.Cmd {
+	return findScript.On(f.keys(), variantName(f.variant), names, f.resource.name, f.token, f.store.set.lease.Milliseconds())
+}
+
+// Foresee has the next call to Redis under ctx look for the resource along the way,
+// where middleware.OneTrip is outside, so that its Find finds what is fresh without a
+// round trip; else it does nothing, as when it is in the near tier.
+func (s *Store) Foresee(ctx context.Context, r Resource) {
+	if !rdb.Foresees(ctx) {
+		return
+	}
+	names := s.names.get(r.Key)
+	variant := r.Variant(names)
+	if _, near := s.findNear(&r, variant); near {
+		return
+	}
+	f := Found{store: s, asked: r, variant: variant}
+	f.locate()
+	s.conn.Foresee(ctx, f.plan(names))
+}
+
+// recall is a find that was foreseen, if it found what is fresh: all else is asked
+// about anew, with a claim.
+func (f *Found) recall(ctx context.Context, names string) (a answer, ok bool) {
+	if !rdb.Foresees(ctx) {
+		return answer{}, false
+	}
+	cmd := f.plan(names)
+	if !f.store.conn.Recall(ctx, cmd) {
+		return answer{}, false
+	}
+	sent := monotonic()
+	ago := cmd.Ago() // after, so that sent is not too late
+	a, by, err := parseFound(cmd.Slice(), sent-int64(ago))
+	if err != nil || a.verdict != fresh {
+		return answer{}, false
+	}
+	f.sent, f.state, f.Others = a.sent, a.state, by != ""
+	f.Now = time.UnixMilli(a.now).Add(ago)
+	return a, true
 }
 
 // locate finds out where the resource is.

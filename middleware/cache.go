@@ -81,7 +81,7 @@ func Cache(store *cache.Store, options ...CacheOption) Middleware {
 		o(c)
 	}
 	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, next) })
+		return reading{func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, next) }, c.foresee}
 	}
 }
 
@@ -227,10 +227,9 @@ func (a *asked) collapsible() bool {
 // Where that is nothing, it notes in a why, and whether the answer is to be kept.
 func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok bool) {
 	r := a.request
-	found, err := c.store.Find(r.Context(), cache.Resource{
-		Key: a.key, Name: a.resource.name, Claim: claim, Decode: decodeStored,
-		Variant: func(names string) string { return c.variant(c.vary(names), r.Header) },
-	})
+	sought := c.sought(r, a.key, a.resource)
+	sought.Claim = claim
+	found, err := c.store.Find(r.Context(), sought)
 	switch {
 	case errors.Is(err, cache.ErrCorrupt):
 		c.log.report(r.Context(), "a stored response does not decode", err)
@@ -258,6 +257,24 @@ func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok b
 		stored.rules.Lifetime = 0
 	}
 	return true
+}
+
+// sought is what the store is asked for.
+func (c *responseCache) sought(r *http.Request, key string, of resource) cache.Resource {
+	return cache.Resource{
+		Key: key, Name: of.name, Decode: decodeStored,
+		Variant: func(names string) string { return c.variant(c.vary(names), r.Header) },
+	}
+}
+
+// foresee tells what serve is going to find.
+func (c *responseCache) foresee(r *http.Request) {
+	if _, bypass := rfc9111.Bypass(r); bypass {
+		return
+	}
+	of := resourceOf(r)
+	key, _ := c.searches.keyOf(of)
+	c.store.Foresee(r.Context(), c.sought(r, key, of))
 }
 
 // yield ends the request's claim, if it has one; with pass nobody is to wait for what it

@@ -34,20 +34,29 @@ func Chain(middlewares ...Middleware) Middleware {
 }
 
 // When mounts m for the requests for which condition holds; the others go
-// straight to the handler. condition must not change the request. It panics if
-// either is nil.
+// straight to the handler. condition must not change the request; within [OneTrip] it
+// may be asked twice. It panics if either is nil.
 func When(condition func(*http.Request) bool, m Middleware) Middleware {
 	if condition == nil || m == nil {
 		panic("middleware.When: the condition or the middleware is nil: leave out what is not mounted")
 	}
 	return func(next http.Handler) http.Handler {
 		wrapped := m(next)
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if condition(r) {
 				wrapped.ServeHTTP(w, r)
 			} else {
 				next.ServeHTTP(w, r)
 			}
 		})
+		inner, ok := wrapped.(reader)
+		if !ok {
+			return handler
+		}
+		return reading{handler, func(r *http.Request) {
+			if condition(r) {
+				inner.foresee(r)
+			}
+		}}
 	}
 }

@@ -300,6 +300,26 @@ func (m *Manager) find(ctx context.Context, token string) (found, binding, error
 	return f, b, err
 }
 
+// Foresee has the next call to Redis under r's context look for the session of r's
+// cookie along the way, where middleware.OneTrip is outside; else it does nothing, as
+// with a store given by [WithStore].
+func (m *Manager) Foresee(r *http.Request) {
+	store, ok := m.store.(*Store)
+	if !ok || !rdb.Foresees(r.Context()) {
+		return
+	}
+	tokens := tokensOf(r, m.Cookie.Name)
+	if len(tokens) == 0 {
+		return
+	}
+	get, ttl := store.look(m.name(tokens[0]))
+	if b := bindingOf(tokens[0]); b.bound() {
+		m.conn.Foresee(r.Context(), get, ttl, m.index.alive(b.tag, b.id))
+	} else {
+		m.conn.Foresee(r.Context(), get, ttl)
+	}
+}
+
 // end ends a session for everybody, whatever is under way.
 func (m *Manager) end(ctx context.Context, name string, b binding) error {
 	if err := m.store.mark(ctx, []string{name}, markOf(ended, newNonce())); err != nil {

@@ -148,9 +148,7 @@ func (s *Store) Delete(token string) error { return s.DeleteCtx(context.Backgrou
 func (s *Store) All() (map[string][]byte, error) { return s.AllCtx(context.Background()) }
 
 func (s *Store) find(ctx context.Context, name string, with ...*rdb.Cmd) (found, error) {
-	key := s.prefix + name
-	get := rdb.NewCmd(key, "get", key).Replayable()
-	ttl := rdb.NewCmd(key, "pttl", key).Replayable()
+	get, ttl := s.look(name)
 	if err := s.exec(ctx, "find", append([]*rdb.Cmd{get, ttl}, with...)...); err != nil {
 		return found{}, err
 	}
@@ -161,6 +159,12 @@ func (s *Store) find(ctx context.Context, name string, with ...*rdb.Cmd) (found,
 	f, err := s.read(name, stored)
 	f.left = time.Duration(ttl.Int()) * time.Millisecond
 	return f, err
+}
+
+// look plans a find.
+func (s *Store) look(name string) (get, ttl *rdb.Cmd) {
+	key := s.prefix + name
+	return rdb.NewCmd(key, "get", key).Replayable(), rdb.NewCmd(key, "pttl", key).Replayable()
 }
 
 // read takes apart what Redis holds under a name.

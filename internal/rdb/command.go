@@ -3,6 +3,7 @@ package rdb
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -18,7 +19,8 @@ type Cmd struct {
 	// if that goes again; nil for most.
 	behind *Cmd
 
-	repeated bool // it was sent twice, as its connection broke
+	repeated bool  // it was sent twice, as its connection broke
+	asked    int64 // when it was sent, if that was before its Exec; else 0
 	val      any
 	err      error
 }
@@ -49,6 +51,15 @@ func (c *Cmd) Again(arg any) *Cmd {
 // Repeated reports whether the command was sent twice, because its connection broke:
 // the first one may run yet, should it be on its way still.
 func (c *Cmd) Repeated() bool { return c.repeated }
+
+// Ago is how long ago the reply was asked for, if that was before the Exec that
+// brought it: see [Conn.Foresee]; else 0.
+func (c *Cmd) Ago() time.Duration {
+	if c.asked == 0 {
+		return 0
+	}
+	return time.Duration(now() - c.asked)
+}
 
 // Err is nil when Redis replied without error; a nil reply is no error.
 func (c *Cmd) Err() error { return c.err }

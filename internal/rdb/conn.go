@@ -74,15 +74,24 @@ func (c *Conn) Exec(ctx context.Context, cmds ...*Cmd) error {
 	if err := ctx.Err(); err != nil {
 		return fail(cmds, err)
 	}
-	switch {
-	case len(cmds) == 0:
+	if len(cmds) == 0 {
 		return nil
-	case len(cmds) == 1 || c.core.cluster == nil:
-		c.exec(ctx, c.core.breakerOf(ctx, cmds[0].key), cmds, false)
-	default:
-		c.execEach(ctx, cmds)
+	}
+	if f := foresightOf(ctx); f != nil {
+		f.exec(ctx, c, cmds)
+	} else {
+		c.execute(ctx, cmds)
 	}
 	return firstError(cmds)
+}
+
+// execute runs cmds, each of which has its outcome afterwards.
+func (c *Conn) execute(ctx context.Context, cmds []*Cmd) {
+	if len(cmds) == 1 || c.core.cluster == nil {
+		c.exec(ctx, c.core.breakerOf(ctx, cmds[0].key), cmds, false)
+	} else {
+		c.execEach(ctx, cmds)
+	}
 }
 
 // Transact sends cmds together as one transaction (MULTI … EXEC), in one round

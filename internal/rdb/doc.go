@@ -64,6 +64,15 @@
 // read is replayable by nature. NoRetry also makes go-redis bypass its
 // client-side cache, so a read is never older than the call.
 //
+// # One trip
+//
+// A request that passes several engines asks Redis several times, one after the other.
+// What an engine will read is often known before: under [WithForesight] it says so by
+// [Conn.Foresee], and the next Exec on the same client takes those reads along. When
+// their own Exec comes, it finds its replies, unless they are older than 50 ms, have
+// failed, or another call of the same Conn was made meanwhile. Nothing else changes: an
+// engine that does not find its reply asks for it.
+//
 // # The link
 //
 // [Conn.Subscribe] and [Conn.SubscribePattern] share one connection a client, however
