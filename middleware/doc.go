@@ -55,26 +55,59 @@
 //
 // Those of the engines, see their pages.
 //
+// # Architecture
+//
+// A request goes one way, in three steps for each wrapper, and each step knows one
+// thing:
+//
+//	request → wrapper   who is asking, and what is asked: a plan, no I/O
+//	        → engine    the plan in one round trip, and the reply as a verdict
+//	        → wrapper   the verdict in HTTP: fields, a refusal, or the next handler
+//
+// Engines (ratelimit, session, cache, cache/lock, cache/event, cache/idempotency) know
+// Redis and no HTTP; this package knows HTTP and no Redis. All share the client that the
+// program has already, and with it one breaker, so that the silence one has met is no
+// news to the others, and one connection for messages.
+//
+// What each costs, in round trips, where nothing is refused or lost:
+//
+//	RateLimit    1; 0 for a refusal that this process foresees
+//	Session      0 if nothing looks at it, else 1; and 1 when it is changed, or when
+//	             its idle timeout is to be pushed back
+//	Idempotency  0 without a key, else 2: reserve, keep
+//	Quota        1
+//	Cache        1 for a hit, 0 for one in the near tier; 2 for a miss: claim, keep
+//	Serialize    2: acquire, release
+//	Events       none for each client: all hear on one connection
+//
+// [OneTrip] has what RateLimit, Session and Cache ask of Redis first go in one.
+//
 // # Order among middlewares
 //
-// From the outside:
+// From the outside, each with the reason for its place:
 //
 //  1. recovery from panics, request ids, logging, chi's ClientIPFrom…: they know
-//     every request and its final status;
+//     every request and its final status, and KeyByIP needs the address that the last
+//     of them found;
 //  2. RateLimit: refuses before anything is spent; one that counts by
 //     KeyBySession goes inside Session, behind one that counts by KeyByIP;
-//  3. Session: inside RateLimit, so that floods do not load sessions;
-//  4. Idempotency: inside of what finds out who is asking, and outside of Quota, so
+//  3. Session: inside RateLimit, so that floods do not load sessions, and outside of
+//     all that asks who the visitor is;
+//  4. http.CrossOriginProtection, and whatever decides who may do what: inside
+//     Session, outside of what acts;
+//  5. Idempotency: inside of what finds out who is asking, and outside of Quota, so
 //     that nobody pays for a first answer that is replayed;
-//  5. Quota: behind RateLimit, so that nobody pays for what is refused, and
+//  6. Quota: behind RateLimit, so that nobody pays for what is refused, and
 //     outside of Cache where hits are to be paid for as well;
-//  6. Cache, per route: inside Session, it knows whether the handler looked at
+//  7. Cache, per route: inside Session, it knows whether the handler looked at
 //     one, and does not store what did;
-//  7. Serialize, per route: directly around what must not run twice at a time, so
+//  8. Serialize, per route: directly around what must not run twice at a time, so
 //     that whoever waits has been let in, and a hit waits for nobody;
-//  8. the handler. [Events] is one: RateLimit outside of it needs room for browsers
+//  9. the handler. [Events] is one: RateLimit outside of it needs room for browsers
 //     that come back, as one that is answered 429 never does again.
 //
 // Compression goes outside of Cache: it then compresses hits as well, and one
-// stored response serves all codings.
+// stored response serves all codings. So does http.TimeoutHandler not: its buffer holds
+// back what Cache streams, and what it cuts short is an error that Cache must see from
+// inside; where a handler needs one, it goes between Cache and the handler.
 package middleware

@@ -17,8 +17,8 @@ import (
 //	    middleware.Cache(responses),
 //	))
 //
-// a hit for a visitor with a session costs one instead of three. Each decision stays
-// what it was, and where it was made: only reads go ahead, of [Session] the session
+// a hit costs one instead of two, and so does a page that looks at the session. Each
+// decision stays what it was, and where it was made: only reads go ahead, of [Session] the session
 // of the request's cookie, of [Cache] the stored response. They are used if they are
 // asked for within 50 ms, else made again; a miss of the cache still claims the right to
 // make the answer, by a round trip of its own.

@@ -13,7 +13,6 @@ import (
 	"github.com/go-weir/weir/internal/testkit"
 )
 
-
 func get(key string) *rdb.Cmd { return rdb.NewCmd(key, "get", key).Replayable() }
 
 func set(key, value string) *rdb.Cmd { return rdb.NewCmd(key, "set", key, value, "px", 60000) }
