@@ -107,7 +107,6 @@
 //     that come back, as one that is answered 429 never does again.
 //
 // Compression goes outside of Cache: it then compresses hits as well, and one
-// stored response serves all codings. So does http.TimeoutHandler not: its buffer holds
-// back what Cache streams, and what it cuts short is an error that Cache must see from
-// inside; where a handler needs one, it goes between Cache and the handler.
+// stored response serves all codings. http.TimeoutHandler holds back what it wraps: where
+// a handler needs it, it goes directly around it, inside of Cache.
 package middleware
