@@ -11,12 +11,20 @@ import (
 // one line or in several, the first member counts. A value that is not a
 // non-negative integer is as good as no field, and ok is false; then the
 // response is as old as its Date says. Values beyond MaxDelta are MaxDelta.
+//
+// Behind a semicolon there may be parameters, as behind any Integer of a structured
+// field (RFC 9651 3.1.2); they are ignored, not the field. Read strictly, 5.1 has such
+// a field ignored whole ("SHOULD"): a response that says it is two hours old would
+// then be new.
 func ParseAge(h http.Header) (age time.Duration, ok bool) {
 	lines := h["Age"]
 	if len(lines) == 0 {
 		return 0, false
 	}
-	first, _, _ := strings.Cut(lines[0], ",")
+	first := lines[0]
+	if i := strings.IndexAny(first, ",;"); i >= 0 {
+		first = first[:i]
+	}
 	return parseDelta(trimOWS(first), false)
 }
 

@@ -31,7 +31,12 @@ func TestParseAge_section5_1(t *testing.T) {
 		{"negative", []string{"-7200"}, 0, false},
 		{"decimal", []string{"7200.0"}, 0, false},
 		{"quoted", []string{`"7200"`}, 0, false},
-		{"parameter", []string{"7200;foo=bar"}, 0, false},
+		// Red if ParseAge cuts at the comma alone.
+		{"parameter", []string{"7200;foo=bar"}, 7200 * time.Second, true},
+		{"parameter, a number", []string{"7200 ; foo=111"}, 7200 * time.Second, true},
+		{"parameter, a list", []string{"7200;foo, 0"}, 7200 * time.Second, true},
+		{"parameter of no number", []string{"abc;foo=7200"}, 0, false},
+		{"parameter alone", []string{";foo=7200"}, 0, false},
 		{"empty", []string{""}, 0, false},
 	}
 	for _, tt := range tests {
