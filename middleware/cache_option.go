@@ -18,8 +18,8 @@ type CacheOption func(*responseCache)
 //   - never stores an answer that sets a cookie;
 //   - stores the answer to a request with a Cookie field only if it says public,
 //     one to a request with Authorization only if it says public or s-maxage;
-//   - answers a request with Authorization only from what said public, one with a
-//     Cookie only from what said public or declared its lifetime;
+//   - answers a request with Authorization only from what said public or s-maxage,
+//     one with a Cookie only from what said public or declared its lifetime;
 //   - does not store answers to requests with X-Forwarded-Host and its kin, which
 //     applications build links from and no key covers.
 func WithRFCProfile() CacheOption {

@@ -2,7 +2,12 @@
 // version pinned in package.json) against the gateway, once for each profile of
 // its cache, and compares the verdicts with those of expected.json.
 //
-//   node run.mjs -gateway PATH [-profile rfc|safe] [-redis URL] [-instances N] [-rounds N] [-strict] [-v]
+//   node run.mjs -gateway PATH [-profile rfc|safe] [-redis URL] [-near BYTES] [-instances N] [-rounds N] [-strict] [-v]
+//   node run.mjs -gateway PATH -suite DIR [...]
+//
+// -suite takes a clone of the suite's repository, its dependencies installed, in the
+// place of the edition on npm, which is older; expected-2026.json is about its edition
+// of 2026. There the server and the client are in test-engine, on npm they are not.
 //
 // A verdict is what the suite's own determineTestResult says, dependencies
 // honoured. The run fails when fewer tests pass than expected.json counts, when a
@@ -33,6 +38,7 @@ const { values: flags } = parseArgs({
     redis: { type: 'string', default: process.env.REDIS_URL ?? '' },
     instances: { type: 'string', default: '1' },
     near: { type: 'string', default: '0' },
+    suite: { type: 'string' },
     rounds: { type: 'string', default: '1' },
     strict: { type: 'boolean', default: false },
     v: { type: 'boolean', short: 'v', default: false }
@@ -108,13 +114,19 @@ async function roundRobin (targets) {
   return { url: `http://127.0.0.1:${server.address().port}`, close: () => { server.close(); server.closeAllConnections(); agent.destroy() } }
 }
 
+// within returns the path of a file of the suite's own programs.
+function within (suite, file) {
+  const engine = path.join(suite, 'test-engine')
+  return path.join(fs.existsSync(engine) ? engine : suite, file)
+}
+
 // measure runs the suite once through the gateway and returns its raw results.
 async function measure (suite, profile) {
   // The suite's server takes any interface; this one keeps to loopback.
   const loopback = 'data:text/javascript,' + encodeURIComponent(
     'import net from "node:net"; const listen = net.Server.prototype.listen;' +
     'net.Server.prototype.listen = function (port) { return listen.call(this, { port: Number(port), host: "127.0.0.1" }) }')
-  const origin = await start(process.execPath, ['--import', loopback, 'server/server.mjs'], {
+  const origin = await start(process.execPath, ['--import', loopback, within(suite, 'server/server.mjs')], {
     cwd: suite,
     env: { ...process.env, npm_config_protocol: 'http', npm_config_port: '0', npm_config_pidfile: os.devNull }
   }, 'Listening on ')
@@ -126,7 +138,7 @@ async function measure (suite, profile) {
   }
   const balancer = gateways.length > 1 ? await roundRobin(gateways.map(g => 'http://' + g.said)) : null
   try {
-    const client = spawn(process.execPath, ['--no-warnings', 'cli.mjs'], {
+    const client = spawn(process.execPath, ['--no-warnings', within(suite, 'cli.mjs')], {
       cwd: suite,
       env: { ...process.env, npm_config_base: balancer ? balancer.url : 'http://' + gateways[0].said, npm_package_config_id: '' },
       stdio: ['ignore', 'pipe', 'inherit']
@@ -145,19 +157,17 @@ async function measure (suite, profile) {
 // judge turns raw results into verdicts: of each kind, how many tests pass, and
 // what became of the others.
 async function judge (suite, results) {
-  const load = file => import(pathToFileURL(path.join(suite, file)))
-  const { default: suites } = await load('tests/index.mjs')
-  const { default: surrogate } = await load('tests/surrogate-control.mjs')
-  const { determineTestResult } = await load('lib/display.mjs')
-  const all = [...suites, surrogate]
+  const load = file => import(pathToFileURL(file))
+  const { default: suites } = await load(path.join(suite, 'tests/index.mjs'))
+  const { determineTestResult } = await load(within(suite, flags.suite ? 'lib/results.mjs' : 'lib/display.mjs'))
   const names = { '✅': 'pass', '⛔️': 'fail', '⚠️': 'optional_fail', Y: 'pass', N: 'no', '🔹': 'setup_fail', '⁉️': 'harness_fail', '⚪️': 'dependency_fail', '↻': 'retry', '-': 'untested' }
   const counts = { required: [0, 0], optimal: [0, 0], check: [0, 0] }
   const others = {}
-  for (const { tests } of suites) { // Surrogate-Control is a W3C note, not among the tests the suite counts
+  for (const { tests } of suites) { // without Surrogate-Control, a W3C note: the suite does not count its tests
     for (const test of tests) {
       if (test.browser_only) continue
       const kind = test.kind ?? 'required'
-      const verdict = names[determineTestResult(all, test.id, results)[2]]
+      const verdict = names[determineTestResult(suites, test.id, results)[2]]
       counts[kind][1]++
       if (verdict === 'pass') {
         counts[kind][0]++
@@ -193,8 +203,8 @@ async function round (profile) {
   return compare(expected[profile], verdicts)
 }
 
-const suite = install()
-const expected = JSON.parse(fs.readFileSync(path.join(here, 'expected.json')))
+const suite = flags.suite ? path.resolve(flags.suite) : install()
+const expected = JSON.parse(fs.readFileSync(path.join(here, flags.suite ? 'expected-2026.json' : 'expected.json')))
 let failed = false
 for (let n = 0; n < Number(flags.rounds); n++) {
   for (const profile of new Set(flags.profile)) {
