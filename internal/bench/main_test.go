@@ -65,6 +65,11 @@ var (
 		about:    fmt.Sprintf("Loads per cold key: how often the source is asked when two instances of %d goroutines ask for it at a time.", stampedeCallers),
 		verdicts: map[string]string{}, // see BenchmarkDataStampede
 	}
+	responseTables = &comparison{
+		title:   "Response caches",
+		each:    "request",
+		modules: func(string) bool { return false },
+	}
 	redisVersion string
 )
 
@@ -85,7 +90,7 @@ func dataModule(path string) bool {
 
 func report() {
 	setting := fmt.Sprintf("redis-server %s, go-redis %s, %s, %d cores.", redisVersion, redis.Version(), runtime.Version(), runtime.GOMAXPROCS(0))
-	for _, c := range []*comparison{limiterTables, sessionTables, dataTables, lockTables} {
+	for _, c := range []*comparison{limiterTables, sessionTables, dataTables, lockTables, responseTables} {
 		c.write(os.Stdout, setting, peers())
 	}
 }

@@ -45,8 +45,11 @@ var launches = sync.OnceValue(func() chan<- func() {
 var living sync.Map // of *process to struct{}
 
 // launch starts cmd so that it dies with this process.
-func launch(cmd *exec.Cmd) (*process, error) {
-	dieWithParent(cmd)
+func launch(cmd *exec.Cmd) (*process, error) { return launchUntil(cmd, syscall.SIGKILL) }
+
+// launchUntil is launch of what is sent another signal when this process dies.
+func launchUntil(cmd *exec.Cmd, last syscall.Signal) (*process, error) {
+	dieWithParent(cmd, last)
 	started := make(chan error, 1)
 	launches() <- func() { started <- cmd.Start() }
 	if err := <-started; err != nil {

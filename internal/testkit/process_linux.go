@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// dieWithParent has the kernel kill cmd's process when the thread that starts
+// dieWithParent has the kernel send cmd's process last when the thread that starts
 // it ends; see launches for what that asks of the thread.
-func dieWithParent(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+func dieWithParent(cmd *exec.Cmd, last syscall.Signal) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: last}
 }
 
 // isStopped reports whether the process pid has acted on SIGSTOP.

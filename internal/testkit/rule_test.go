@@ -146,7 +146,7 @@ func TestEach_saysWhatIsNotProved(t *testing.T) {
 	}
 }
 
-// The line that protects is dieWithParent in launch.
+// The line that protects is dieWithParent in launchUntil.
 func TestServer_diesWithTheTestProcess(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {

@@ -160,7 +160,7 @@ func TestSpawn_failsTheTest(t *testing.T) {
 	}
 }
 
-// The line that protects is dieWithParent in launch: a stubborn role does not
+// The line that protects is dieWithParent in launchUntil: a stubborn role does not
 // look at its context.
 func TestSpawn_diesWithTheTestProcess(t *testing.T) {
 	t.Parallel()
