@@ -40,6 +40,7 @@ define SOAKS
 ./cache/lock ^TestLocker_(processesUnderFaults|failover|lateAcquire|leavesNoGoroutine)|^TestLease_noRenewal
 ./cache ^Test(Load_stampede|Interleavings|Near_bound|Cache_DeletePattern_inSteps)
 ./cache/event ^Test(Gap_everyLoss|Consume_killedOften|Follow_disconnects)
+./ratelimit/quota ^TestLedger_exactUnderFaults$$
 ./middleware ^TestEvents_(disconnects|shutdown)$$
 ./middleware ^TestIdempotency_(bursts|killed)
 endef

@@ -215,6 +215,9 @@ func (c *Conn) run(ctx, parent context.Context, b *breaker, cmds []*Cmd, n nth) 
 			again = append(again, cmd)
 			continue
 		}
+		if cmd.script != nil && isNoScript(err) && ctx.Err() != nil {
+			err = ctx.Err() // the reply came with the deadline: no time is left for the text
+		}
 		cmd.err = classify(parent, b, err)
 	}
 	return again

@@ -161,3 +161,39 @@ func TestExec_slowCredentials(t *testing.T) {
 		t.Errorf("%v after %v; want ErrUnavailable within the budget", err, took)
 	}
 }
+
+// NOSCRIPT that comes with the deadline leaves no time for the text: there is no
+// verdict, and the caller's own deadline passes as it is. Red when run hands on what
+// the server said.
+func TestExec_noScriptAtTheDeadline(t *testing.T) {
+	b := testkit.Shared(t, "server")
+	client := b.Client(t, func(o *redis.UniversalOptions) { o.ContextTimeoutEnabled = true })
+	client.AddHook(late{})
+	conn, key := open(t, client, 100*time.Millisecond), rdb.Key(b.Prefix(t), "k", "late")
+	script := rdb.NewScript("-- " + key + "\nreturn 1")
+	if err := conn.Exec(t.Context(), script.Cmd(key)); !errors.Is(err, rdb.ErrUnavailable) {
+		t.Errorf("%v; want ErrUnavailable", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := conn.Exec(ctx, script.Cmd(key)); err != context.DeadlineExceeded {
+		t.Errorf("%v; want the caller's deadline", err)
+	}
+}
+
+// late holds the replies to scripts back until the deadline.
+type late struct{}
+
+func (late) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (late) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "evalsha" {
+			<-ctx.Done()
+		}
+		return err
+	}
+}
+
+func (late) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook { return next }

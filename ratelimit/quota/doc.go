@@ -94,7 +94,8 @@
 // Such a request may or may not have been carried out, or may be yet. The same goes
 // for one whose context ended. Ask again with the receipt's ID while it is
 // remembered, a generated one within its minute: whatever became of the first call,
-// the request is carried out once.
+// the request is carried out once. So may another process that finds the work of a dead
+// one: with appendfsync always that holds for a killed server, too.
 //
 //	r, err := credits.Deduct(ctx, "alice", 20, orderID)
 //	for errors.Is(err, quota.ErrUnavailable) {
