@@ -196,4 +196,6 @@ func (late) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (late) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook { return next }
+func (late) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}

@@ -83,7 +83,9 @@
 // Not guaranteed: Redis replicates asynchronously, so a failover may lose the last
 // changes before it, and a server without persistence forgets all. Keep the books
 // that must outlive Redis elsewhere, by the receipts. Money needs a Redis with
-// appendonly yes and maxmemory-policy noeviction: an evicted account is an empty one.
+// appendonly yes, and appendfsync always if a server that is killed is to come back with
+// all it has acknowledged; and maxmemory-policy noeviction, as an evicted account is an
+// empty one.
 //
 // # When Redis is silent
 //
@@ -94,8 +96,7 @@
 // Such a request may or may not have been carried out, or may be yet. The same goes
 // for one whose context ended. Ask again with the receipt's ID while it is
 // remembered, a generated one within its minute: whatever became of the first call,
-// the request is carried out once. So may another process that finds the work of a dead
-// one: with appendfsync always that holds for a killed server, too.
+// the request is carried out once.
 //
 //	r, err := credits.Deduct(ctx, "alice", 20, orderID)
 //	for errors.Is(err, quota.ErrUnavailable) {
