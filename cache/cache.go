@@ -191,7 +191,7 @@ func (c *Cache[V]) request(key string, options []Option) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &request{place: p, set: set, encode: c.encode, decode: c.decode}, nil
+	return &request{place: p, set: set, encode: c.encoder, decode: c.decoder}, nil
 }
 
 // requests are those for the keys that the near tier does not have, each once; what it
@@ -218,7 +218,7 @@ func (c *Cache[V]) requests(ctx context.Context, keys []string, options []Option
 			}
 			continue
 		}
-		requests = append(requests, &request{place: p, set: set, encode: c.encode, decode: c.decode})
+		requests = append(requests, &request{place: p, set: set, encode: c.encoder, decode: c.decoder})
 	}
 	return requests, nil
 }

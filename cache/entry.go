@@ -21,6 +21,7 @@ const (
 // entry is what stands under a key: see lua/data.lua for its form.
 type entry struct {
 	put    string // it tells this entry from those before and after
+	epoch  string // the shard's, as it was stored
 	stored int64  // ms of Redis TIME, as fresh
 	fresh  int64
 	cost   time.Duration
@@ -34,11 +35,18 @@ var errForm = errors.New("its head is not of this version")
 
 func parseEntry(text string) (e entry, err error) {
 	head, data, found := strings.Cut(text, "\n")
-	fields := strings.Split(head, " ")
-	if !found || len(fields) != 9 || fields[0] != "w1" {
+	var fields [9]string
+	last := len(fields) - 1
+	for i := range last {
+		var more bool
+		fields[i], head, more = strings.Cut(head, " ")
+		found = found && more
+	}
+	fields[last] = head
+	if !found || fields[0] != "w1" || strings.Contains(head, " ") {
 		return entry{}, errForm
 	}
-	e.put, e.data = fields[2], data
+	e.put, e.epoch, e.data = fields[2], fields[3], data
 	var err1, err2, err3 error
 	var cost int64
 	e.stored, err1 = strconv.ParseInt(fields[4], 10, 64)

@@ -107,6 +107,9 @@ type Cache[V any] struct {
 	view  string
 	set   settings
 	clone func(V) V
+
+	encoder func(v any) ([]byte, error) // encode and decode, made once for all calls
+	decoder func(*entry) (any, error)
 }
 
 // For returns a view of store for values of type V. The name stands in every key: up to
@@ -125,6 +128,7 @@ func For[V any](store *Store, name string, options ...Option) (*Cache[V], error)
 	c.apply(options)
 	c.check(c.ttl > 0, "no lifetime: add WithTTL, here or to cache.New")
 	v := &Cache[V]{store: store, view: name, set: c.settings}
+	v.encoder, v.decoder = v.encode, v.decode
 	if c.clone != nil {
 		clone, fits := c.clone.(func(V) V)
 		c.check(fits, "WithClone: got a %T; want a func(%T) %T", c.clone, *new(V), *new(V))

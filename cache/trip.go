@@ -129,7 +129,11 @@ func askCmd(p *place, set *settings, token, damaged string) *rdb.Cmd {
 	if token == "" {
 		return askScript.On(p.keys(), p.name, "", 0, "0", "")
 	}
-	return askScript.On(p.keys(), p.name, token, set.lease.Milliseconds(), strconv.FormatFloat(set.earliness(), 'f', 3, 64), damaged)
+	early := "0"
+	if set.early > 0 {
+		early = strconv.FormatFloat(set.earliness(), 'f', 3, 64)
+	}
+	return askScript.On(p.keys(), p.name, token, set.lease.Milliseconds(), early, damaged)
 }
 
 // ask reads p: see askCmd.
@@ -161,6 +165,9 @@ func parseAnswer(reply []any, sent int64) (a answer, err error) {
 			return a, fmt.Errorf("%w: an entry: %w", ErrCorrupt, err)
 		}
 		a.found, a.size = true, len(text)
+		if epoch == "" {
+			a.state.epoch = a.entry.epoch // what is served has the shard's: fresh.lua
+		}
 	}
 	return a, nil
 }

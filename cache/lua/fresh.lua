@@ -1,6 +1,6 @@
 -- Before all of data.lua, which takes longer to set up than this to run: what most reads
 -- find, a fresh entry without tags of which no prefix is in question. ask.lua then does
--- not run, and says the same of it.
+-- not run, and says the same of it, but for the epoch, which the entry says as well.
 do
   local v = redis.pcall('GET', KEYS[1])
   local m = type(v) == 'string' and redis.pcall('HMGET', KEYS[3], 'e', 'n', 'f', 'p', 'sf', 'sp') or { err = true }
@@ -12,7 +12,7 @@ do
     local at = t[1] * 1000 + math.floor(t[2] / 1000)
     if sane and epoch == m[1] and born >= (tonumber(m[3]) or 0) and born >= (tonumber(m[5]) or 0) and put ~= ARGV[5]
       and fresh > at and (ARGV[2] == '' or at + cost * tonumber(ARGV[4]) < fresh) and tonumber(m[2]) then
-      return { 1, at, tonumber(m[2]), epoch, v, 0 }
+      return { 1, at, tonumber(m[2]), '', v, 0 }
     end
   end
 end
