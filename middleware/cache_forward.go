@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"io"
 	"maps"
 	"net/http"
 	"strconv"
@@ -229,7 +228,7 @@ func (f *forwarded) whole() bool {
 // finish does what is left when the handler has returned.
 func (f *forwarded) finish() {
 	if f.tail != "" && f.passed == f.missing.Len() {
-		_, _ = io.WriteString(f.w, f.tail) // the client may be gone
+		writeText(f.w, f.tail)
 	}
 	f.store()
 }

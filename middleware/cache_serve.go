@@ -7,6 +7,7 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/go-weir/weir/internal/rfc9111"
 )
@@ -57,12 +58,33 @@ func writeStored(w http.ResponseWriter, method string, stored *storedResponse, s
 		h["Content-Range"] = []string{rfc9111.ContentRange(spans[0], stored.size())}
 		h["Content-Length"] = []string{strconv.FormatInt(spans[0].Len(), 10)}
 		w.WriteHeader(http.StatusPartialContent)
-		_, _ = io.WriteString(w, stored.part(spans[0])) // the client may be gone
+		writeText(w, stored.part(spans[0]))
 	default:
 		w.WriteHeader(stored.rules.Status)
 		if method != http.MethodHead && stored.body != "" {
-			_, _ = io.WriteString(w, stored.body)
+			writeText(w, stored.body)
 		}
+	}
+}
+
+// pieces are what writeText copies to.
+var pieces = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// writeText writes a body, or less of it if the client is gone. net/http takes a long
+// string by 2 KiB, and makes a system call for two of them; but bytes as they come.
+func writeText(w io.Writer, text string) {
+	if len(text) <= 2<<10 {
+		_, _ = io.WriteString(w, text)
+		return
+	}
+	piece := pieces.Get().(*[64 << 10]byte)
+	defer pieces.Put(piece)
+	for text != "" {
+		n := copy(piece[:], text)
+		if _, err := w.Write(piece[:n]); err != nil {
+			return
+		}
+		text = text[n:]
 	}
 }
 
@@ -85,7 +107,7 @@ func writeParts(w http.ResponseWriter, stored *storedResponse, spans []rfc9111.S
 	h["Content-Type"] = []string{"multipart/byteranges; boundary=" + m.Boundary()}
 	h["Content-Length"] = []string{strconv.Itoa(b.Len())}
 	w.WriteHeader(http.StatusPartialContent)
-	_, _ = io.WriteString(w, b.String())
+	writeText(w, b.String())
 }
 
 // size is the size of the whole that is stored, or stored a part of; -1 if it is

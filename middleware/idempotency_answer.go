@@ -3,7 +3,6 @@ package middleware
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -96,7 +95,7 @@ func (a *keptAnswer) replay(w http.ResponseWriter) {
 	h["Idempotent-Replayed"] = []string{"true"}
 	w.WriteHeader(a.status)
 	if hasBody(a.status) && a.body != "" {
-		_, _ = io.WriteString(w, a.body) // the client may be gone
+		writeText(w, a.body)
 	}
 }
 

@@ -29,7 +29,6 @@ events { worker_connections 1024; }
 http {
 	access_log off;
 	sendfile on;
-	tcp_nopush on;
 	keepalive_requests 1000000000;
 	keepalive_timeout 1h;
 	open_file_cache max=1000 inactive=1h;

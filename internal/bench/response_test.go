@@ -281,7 +281,8 @@ func (m *measured) check(b *testing.B, a *answerer) {
 	if want := int64(m.asked); a.open.misses() && m.calls < want || !a.open.misses() && m.calls > want/1000 {
 		b.Errorf("%s: the handler answered %d of %d requests", a.name, m.calls, m.asked)
 	}
-	if a.open.near && m.scripts > float64(m.asked)/100 {
+	// At the begin of a turn a near tier may not know yet that it is current.
+	if a.open.near && m.scripts > float64(m.asked)/20 {
 		b.Errorf("%s: Redis was asked %.0f times in %d requests", a.name, m.scripts, m.asked)
 	}
 }
