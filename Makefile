@@ -73,9 +73,14 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	done
 
 .PHONY: bench
-bench: ## run the benchmarks matching BENCH (all), each for BENCHTIME (1s), and Weir beside its peers (6 minutes)
+bench: ## run the benchmarks matching BENCH (all), each for BENCHTIME (1s), and Weir beside its peers (8 minutes)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
 	$(GO) -C internal/bench test -run '^$$' -bench '$(BENCH)' -timeout 20m $(COMPARE)
+	@PATH="$$PATH:/usr/sbin"; command -v nginx >/dev/null && command -v varnishd >/dev/null || { \
+		echo; \
+		echo "*** NOT MEASURED BESIDE BOTH nginx AND Varnish: they are not installed."; \
+		echo "*** Remedy: apt-get install -y --no-install-recommends nginx-light varnish"; \
+	}
 
 .PHONY: conformance
 conformance: ## run the public suite of HTTP cache behaviour (npm) against the gateway, both profiles; CONFORMANCE=-v says what fails

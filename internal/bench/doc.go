@@ -1,17 +1,22 @@
-// Package bench runs Weir's rate limiter, its sessions, its data cache and its locks
+// Package bench runs Weir's rate limiter, its sessions, its caches and its locks
 // beside their peers, in one run, and prints how they compare. It is a module of its own,
 // so that Weir depends on none of them.
 //
 // # Usage
 //
-//	go -C internal/bench test -run '^$' -bench .                   # all, 6 minutes
+//	go -C internal/bench test -run '^$' -bench .                   # all, 8 minutes
 //	go -C internal/bench test -run '^$' -bench . -short            # all, a minute, noisy
 //	go -C internal/bench test -run '^$' -bench 'Decision/denied'   # one part of it
 //	go -C internal/bench test -run '^$' -bench Session             # sessions, 90 seconds; 20 with -short
 //	go -C internal/bench test -run '^$' -bench Lock                # locks, a minute
 //	go -C internal/bench test -run '^$' -bench Data                # data caches, 20 seconds
+//	go -C internal/bench test -run '^$' -bench Response            # response caches, 2 minutes
 //
-// It needs redis-server on the PATH, starts its own on loopback, and ends it.
+// It needs redis-server on the PATH, starts its own on loopback, and ends it. So it does
+// with nginx and Varnish, if they are installed; else it says so, and measures the others:
+//
+//	apt-get install -y --no-install-recommends nginx-light varnish
+//
 // While it runs it tells each comparison's figure; the tables come at the end, as
 // Markdown.
 //
@@ -67,6 +72,17 @@
 //     is a struct of four fields; each contestant encodes it as it does by default,
 //     go-redis/cache as MessagePack, the others as JSON. TinyLFU keeps bytes for a
 //     second and hears of no change; Weir's near tier keeps values and hears of them.
+//
+// # What is measured of response caches
+//
+//   - Response: what an answer of 1 KiB and of 64 KiB over HTTP takes of the CPU of the
+//     processes that answer, user and system, by where it comes from: the near tier,
+//     Redis, the handler because it may not be stored, or because it is not there yet.
+//     Beside them are the same handler without a cache, nginx and Varnish. Each answers
+//     from a process of its own; the client, with 32 connections, is in another one, and
+//     is not counted. With it go Redis's CPU, requests per second, and for Go bytes and
+//     allocations, net/http's included.
+//   - ResponseInProcess: what a stored answer takes above the handler, without HTTP.
 //
 // # How to read it
 //
@@ -136,11 +152,28 @@
 //   - Weir's figures hold what the peers do not have: a fencing token, a context that
 //     ends with the lock, an acquire that may be repeated.
 //
+// # What is fair to response caches
+//
+//   - All answer the same bytes with the same four fields. Weir adds Age and
+//     Cache-Status, nginx and Varnish fields of their own, a bare handler nothing.
+//   - Requests per second are those of client and server on the same cores. CPU time is
+//     what to compare; it holds what the kernel does for the process's own calls.
+//   - A hit is one: a contestant whose handler or origin was asked fails.
+//   - nginx has a worker for each core, keeps answers in files that the kernel has in
+//     memory, and no log. Varnish is as it comes, its log in shared memory included.
+//   - Weir's budget is 1 s here too.
+//   - souin is not there: by itself it requires over 110 modules, twice what all peers do.
+//     victorspringer/http-cache and go-chi/stampede are not to be had from the module proxy
+//     that this was written with.
+//
 // # Adding a contestant
 //
 // Write a file like ulule.go: a name, and a function that opens a limiter on a
 // client. Name it in the list in contestant.go. The test checks that it keeps an
 // easy limit. A limiter without a go-redis client dials client.Options().Addr.
+//
+// What answers over HTTP is a file like response_weir.go, or response_proxy.go for what is
+// no Go, named in the list in response.go. The test asks, and looks who answered.
 //
 // What keeps sessions is a file like session_gorilla.go, named in the list in
 // session.go. The test logs in, reads back, changes and logs out.

@@ -42,7 +42,10 @@ func (c *comparison) write(w io.Writer, setting string, required []string) {
 		path, _, _ := strings.Cut(module, " ")
 		return !c.modules(path)
 	})
-	fmt.Fprintf(w, "\n## %s beside each other, %s\n\n%s %s.\n", c.title, time.Now().Format(time.DateOnly), setting, strings.Join(peers, ", "))
+	fmt.Fprintf(w, "\n## %s beside each other, %s\n\n%s\n", c.title, time.Now().Format(time.DateOnly), setting)
+	if len(peers) > 0 {
+		fmt.Fprintf(w, "%s.\n", strings.Join(peers, ", "))
+	}
 	fmt.Fprintf(w, "Ratios are of time per %s in the same round: below 1 is faster.\n", c.each)
 	if len(c.verdicts) > 0 {
 		fmt.Fprintln(w, c.about)

@@ -38,6 +38,7 @@ func (a answers) misses() bool { return a.fresh || a.noStore }
 // program is a server of Debian's that caches what an origin answers.
 type program struct {
 	binary, debian string // its name, and its package's
+	version        string // the flag that makes it tell its version
 	// command makes what serves on addr what the origin has, from a directory of its
 	// own.
 	command func(binary, dir, addr, origin string) (*exec.Cmd, error)

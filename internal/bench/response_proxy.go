@@ -10,13 +10,13 @@ import (
 // nginx keeps answers in files, which the kernel keeps in memory.
 var nginx = answering{
 	name: "nginx, proxy_cache",
-	open: answers{program: &program{binary: "nginx", debian: "nginx-light", command: startNginx}},
+	open: answers{program: &program{binary: "nginx", debian: "nginx-light", version: "-v", command: startNginx}},
 }
 
 // varnish keeps answers in memory.
 var varnish = answering{
 	name: "varnish",
-	open: answers{program: &program{binary: "varnishd", debian: "varnish", command: startVarnish}},
+	open: answers{program: &program{binary: "varnishd", debian: "varnish", version: "-V", command: startVarnish}},
 }
 
 // nginxConfig takes the directory, user's line, address and origin.

@@ -91,16 +91,17 @@ func tell(p *page) http.Handler {
 // answerer is a contestant that runs.
 type answerer struct {
 	answering
-	size  int
-	admin *redis.Client // of its Redis; nil for a program
-	pids  []int         // whose CPU time it takes
-	spent func() spent
-	wires chan *wire
-	asked atomic.Int64 // makes URLs that were never asked for
+	size   int
+	binary string        // of a program
+	admin  *redis.Client // of its Redis; nil for a program
+	pids   []int         // whose CPU time it takes
+	spent  func() spent
+	wires  chan *wire
+	asked  atomic.Int64 // makes URLs that were never asked for
 }
 
 // errMissing says that a contestant is not installed.
-var errMissing = errors.New("is not on the PATH: NOT MEASURED")
+var errMissing = errors.New("is not installed: NOT MEASURED")
 
 // serving starts a contestant, and asks until what it is to keep is kept.
 func serving(tb testing.TB, c answering, size int) (*answerer, error) {
@@ -139,6 +140,11 @@ func (a *answerer) start(tb testing.TB) (addr string, err error) {
 	redisAddr := testkit.Server(tb).Addrs()[0]
 	a.admin = redis.NewClient(&redis.Options{Addr: redisAddr})
 	tb.Cleanup(func() { a.admin.Close() })
+	info, err := a.admin.InfoMap(tb.Context(), "server").Result()
+	if err != nil {
+		return "", err
+	}
+	redisVersion = info["Server"]["redis_version"]
 	said, err := json.Marshal(task{a.name, redisAddr, a.size})
 	if err != nil {
 		return "", err
@@ -166,8 +172,12 @@ func (a *answerer) proxy(tb testing.TB) (addr string, err error) {
 	p := a.open.program
 	binary, err := exec.LookPath(p.binary)
 	if err != nil {
+		binary, err = exec.LookPath("/usr/sbin/" + p.binary) // which is on root's PATH only
+	}
+	if err != nil {
 		return "", fmt.Errorf("%s %w. Remedy: apt-get install -y --no-install-recommends %s", p.binary, errMissing, p.debian)
 	}
+	a.binary = binary
 	content := newPage(a.size, false)
 	origin := httptest.NewServer(content)
 	tb.Cleanup(origin.Close)
@@ -311,6 +321,11 @@ func compareResponses(b *testing.B, size int) {
 			b.Fatalf("%s: %v", c.name, err)
 		}
 		of, running = append(of, c), append(running, a)
+		if p := c.open.program; p != nil {
+			said, _ := exec.Command(a.binary, p.version).CombinedOutput() // without it, it is just not told
+			version, _, _ := strings.Cut(string(said), "\n")
+			s.note("%s is %s.", c.name, version)
+		}
 	}
 	rounds, length := pace(15, 300*time.Millisecond)
 	columns := make([]measured, len(of))
