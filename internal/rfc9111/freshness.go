@@ -14,7 +14,7 @@ const (
 	BasisMaxAge                 // the max-age directive (5.2.2.1)
 	BasisExpires                // the Expires field (5.3)
 	BasisHeuristic              // the age of Last-Modified (4.2.2)
-	BasisDefault                // Policy.DefaultLifetime in the heuristic's place
+	BasisDefault                // Policy.DefaultLifetime or StatusLifetimes in the heuristic's place
 )
 
 var basisNames = [...]string{
@@ -35,8 +35,8 @@ func (b Basis) String() string {
 }
 
 // Lifetime is freshness_lifetime for a shared cache (RFC 9111 4.2.1): s-maxage,
-// else max-age, else Expires minus Date, else [Policy.DefaultLifetime] or the
-// heuristic. The first that is present decides, even if it cannot be read: then
+// else max-age, else Expires minus Date, else [Policy.StatusLifetimes],
+// [Policy.DefaultLifetime] or the heuristic. The first that is present decides, even if it cannot be read: then
 // the lifetime is 0 and the response stale, since a lifetime that was declared
 // must not be guessed (4.2.2). An Expires that is not one HTTP-date is in the
 // past (5.3). A Date that is missing or unreadable is responseTime (RFC 9110
@@ -66,6 +66,12 @@ func (p Policy) heuristic(status int, h http.Header, d ResponseDirectives, date 
 	if !heuristicallyCacheable(status) && !d.Public {
 		return 0, BasisNone
 	}
+	if lifetime, ok := p.statusLifetime(status); ok {
+		if lifetime <= 0 {
+			return 0, BasisNone
+		}
+		return delta(lifetime), BasisDefault
+	}
 	if p.DefaultLifetime > 0 {
 		return delta(p.DefaultLifetime), BasisDefault
 	}
@@ -87,6 +93,19 @@ func (p Policy) heuristic(status int, h http.Header, d ResponseDirectives, date 
 	}
 	return min(lifetime, limit), BasisHeuristic
 }
+
+// statusLifetime is what StatusLifetimes says of a status.
+func (p Policy) statusLifetime(status int) (lifetime time.Duration, ok bool) {
+	if status == http.StatusPartialContent {
+		status = http.StatusOK
+	}
+	lifetime, ok = p.StatusLifetimes[status]
+	return lifetime, ok
+}
+
+// NeverStored reports whether no response with the status is stored, whatever it
+// says: it is none of HTTP's final ones, or 304, 428, 429, 431 or 511.
+func NeverStored(status int) bool { return statusVerdict(status) != Store }
 
 // heuristicallyCacheable reports whether RFC 9110 15.1 defines the status so.
 func heuristicallyCacheable(status int) bool {

@@ -62,6 +62,10 @@ func TestLifetime_section4_2_2_heuristic(t *testing.T) {
 		return h
 	}
 	const day = 24 * time.Hour
+	// An hour for one status, a second for 404, none for 301, else a minute.
+	status := func(status int) rfc9111.Policy {
+		return rfc9111.Policy{DefaultLifetime: time.Minute, StatusLifetimes: map[int]time.Duration{status: time.Hour, 404: time.Second, 301: 0}}
+	}
 	tests := []struct {
 		name   string
 		policy rfc9111.Policy
@@ -87,6 +91,16 @@ func TestLifetime_section4_2_2_heuristic(t *testing.T) {
 		{"default, heuristic off", rfc9111.Policy{DefaultLifetime: time.Minute, HeuristicLimit: -1}, 404, http.Header{}, time.Minute, rfc9111.BasisDefault},
 		{"default, status 500", rfc9111.Policy{DefaultLifetime: time.Minute}, 500, http.Header{}, 0, rfc9111.BasisNone},
 		{"default, max-age=0", rfc9111.Policy{DefaultLifetime: time.Minute}, 200, lines("Cache-Control", "max-age=0"), 0, rfc9111.BasisMaxAge},
+		{"of the status, in the default's place", status(200), 404, http.Header{}, time.Second, rfc9111.BasisDefault},
+		{"of the status, over Last-Modified", status(200), 404, modified(day), time.Second, rfc9111.BasisDefault},
+		{"of another status", status(200), 410, http.Header{}, time.Minute, rfc9111.BasisDefault},
+		{"of 200, for its parts", status(200), 206, http.Header{}, time.Hour, rfc9111.BasisDefault},
+		{"of a status that is not cacheable", status(302), 302, http.Header{}, 0, rfc9111.BasisNone},
+		{"of one that is not, public", status(302), 302, public(http.Header{}), time.Hour, rfc9111.BasisDefault},
+		{"of the status, max-age=0", status(200), 404, lines("Cache-Control", "max-age=0"), 0, rfc9111.BasisMaxAge},
+		{"of the status, a longer max-age", status(200), 404, lines("Cache-Control", "max-age=60"), time.Minute, rfc9111.BasisMaxAge},
+		{"of the status, Expires", status(200), 404, lines("Expires", "0"), 0, rfc9111.BasisExpires},
+		{"none for the status", status(200), 301, modified(day), 0, rfc9111.BasisNone},
 		{"default, Expires: 0", rfc9111.Policy{DefaultLifetime: time.Minute}, 200, lines("Expires", "0"), 0, rfc9111.BasisExpires},
 	}
 	for _, tt := range tests {

@@ -23,8 +23,8 @@ var perConnection = [...]string{
 //   - Proxy-Authenticate, Proxy-Authentication-Info and Proxy-Authorization;
 //   - the fields that no-cache="…" or private="…" name (5.2.2.4, 5.2.2.7);
 //   - Set-Cookie in the Safe profile, whatever [Policy.Storable] said before;
-//   - Trailer, the fields it declares and net/http's "Trailer:" keys: trailers
-//     are not stored (RFC 9110 6.5.1 allows to discard them).
+//   - Trailer, the fields it declares and net/http's "Trailer:" keys: they are for
+//     [Policy.StoredTrailer].
 //
 // And what is put right: Content-Length is the length of the body that was
 // stored, or is absent with a 204 (RFC 9110 8.6); a Date that is missing or not

@@ -94,7 +94,7 @@ func (n NoVarySearch) Query(raw string) string {
 			continue
 		}
 		name, value, _ := strings.Cut(part, "=")
-		name, value = formDecode(name), formDecode(value)
+		name, value = FormDecode(name), FormDecode(value)
 		if slices.Contains(n.names, name) == n.all {
 			pairs = append(pairs, pair{name, value})
 		}
@@ -114,9 +114,9 @@ func (n NoVarySearch) Query(raw string) string {
 	return b.String()
 }
 
-// formDecode decodes as the URL standard's form parser does: a percent sign
+// FormDecode decodes as the URL standard's form parser does: a percent sign
 // without two digits behind it stands for itself.
-func formDecode(s string) string {
+func FormDecode(s string) string {
 	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
 		return s
 	}

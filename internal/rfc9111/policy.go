@@ -55,6 +55,11 @@ type Policy struct {
 	// Zero or less leaves the heuristic in place.
 	DefaultLifetime time.Duration
 
+	// StatusLifetimes takes DefaultLifetime's place, and the heuristic's, for single
+	// statuses; zero or less leaves such a response without a lifetime. What is said
+	// of 200 is said of 206, which is a part of one.
+	StatusLifetimes map[int]time.Duration
+
 	// HeuristicLimit bounds the heuristic. Zero means DefaultHeuristicLimit;
 	// less than zero switches the heuristic off, so that only what the origin
 	// declares is ever stored.
