@@ -114,7 +114,7 @@ func (n *near) keepRead(p *place, value any, a *answer, set *settings) {
 	if n == nil {
 		return
 	}
-	left := (a.entry.fresh-a.now)*int64(time.Millisecond) - int64(set.drawn(a.entry.cost))
+	left := (a.entry.fresh-a.now)*int64(time.Millisecond) - int64(drawn(set.early, a.entry.cost))
 	n.put(p, &item{value: value, until: a.sent + left, size: weight(p, a.size)}, a.state, a.entry.tags)
 }
 

@@ -26,7 +26,7 @@ func (s *Store) findNear(r *Resource, variant string) (f Found, ok bool) {
 	}
 	n := held.(*nearFound)
 	return Found{
-		Value: n.value, StoredAt: n.stored, Now: n.found.Add(time.Duration(monotonic() - n.at)),
+		Near: true, Value: n.value, StoredAt: n.stored, Now: n.found.Add(time.Duration(monotonic() - n.at)),
 		store: s, asked: *r, variant: variant, state: n.state,
 	}, true
 }
@@ -37,7 +37,7 @@ func (n *near) keepFound(f *Found, a *answer) {
 		return
 	}
 	n.putFound(f, f.variant, &nearFound{f.Value, f.StoredAt, f.Now, a.sent, a.state}, &item{
-		until: a.sent + (a.entry.fresh-a.now)*int64(time.Millisecond), size: weight(&f.resource, a.size),
+		until: a.sent + (a.entry.fresh-a.now)*int64(time.Millisecond) - int64(drawn(f.asked.Early, a.entry.cost)), size: weight(&f.resource, a.size),
 	}, a.entry.tags)
 }
 
@@ -57,7 +57,7 @@ func (n *near) keepVariant(f *Found, v *Variant, o *outcome, k *keeping) {
 	}
 	now := f.Now.Add(time.Duration(o.sent - f.sent))
 	n.putFound(f, v.Name, &nearFound{value, now, now, o.sent, o.state}, &item{
-		until: o.sent + int64(k.ttl), size: weight(&f.resource, len(v.Data)),
+		until: o.sent + int64(k.ttl-drawn(f.asked.Early, k.cost)), size: weight(&f.resource, len(v.Data)),
 	}, tags)
 }
 

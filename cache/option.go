@@ -87,7 +87,8 @@ var (
 // freshness, in place of the heuristic of RFC 9111 section 4.2.2, and as it for the
 // statuses 200, 203, 204, 300, 301, 308, 404, 405, 410, 414 and 501, or any that says
 // public. Without this option such a response is stored only if it has a
-// Last-Modified, for a tenth of its age.
+// Last-Modified, for a tenth of its age. middleware.WithDefaultTTL says it for one
+// response cache.
 func WithTTL(ttl time.Duration) Option {
 	return func(c *config) {
 		c.check(ttl >= minTTL && ttl <= maxTTL, "WithTTL(%v): must be from %v to %v", ttl, minTTL, maxTTL)
@@ -98,6 +99,7 @@ func WithTTL(ttl time.Duration) Option {
 // WithJitter shortens each lifetime by up to this part of it, at random, so that
 // entries which were stored together do not end together; the default is 0.1, 0
 // switches it off, at most 0.5. It may be given to New, For and a call that stores.
+// Of responses see middleware.WithTTLJitter.
 func WithJitter(part float64) Option {
 	return func(c *config) {
 		c.check(part >= 0 && part <= 0.5, "WithJitter(%v): must be from 0 to 0.5; leave it out for %v", part, defaultJitter)

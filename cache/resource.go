@@ -37,6 +37,10 @@ type Resource struct {
 	// Claim has Find take the right to make what is missing or stale, unless somebody
 	// else has it.
 	Claim bool
+	// Early has Find take that right for what is fresh as well, at random, the likelier
+	// the nearer the end of its lifetime and the more it cost: see [WithEarlyRefresh],
+	// whose beta it is. 0 never does.
+	Early float64
 }
 
 // Variant is one variant of a resource, to be kept.
@@ -53,6 +57,8 @@ type Variant struct {
 	// 366 days those count. What is not fresh at all, 0, may be kept as well, for the
 	// sake of its validator; then nobody waits for who makes it anew: see Yield.
 	Fresh, Keep time.Duration
+	// Cost is how long it took to make, for Resource.Early: in whole milliseconds.
+	Cost time.Duration
 	// Tags are what [Store.DeleteTags] finds it by.
 	Tags []string
 }
@@ -71,10 +77,13 @@ type Found struct {
 	Expired bool
 	// Others says that the resource has other variants.
 	Others bool
-	// Claimed says that the caller is to make it, and to end with Keep or Yield.
-	Claimed bool
+	// Claimed says that the caller is to make it, and to end with Keep or Yield; Early that
+	// this is so though it is fresh.
+	Claimed, Early bool
 	// Busy says that somebody else is making it: see Wait.
 	Busy bool
+	// Near says that the near tier had it, and Redis was not asked.
+	Near bool
 
 	store    *Store
 	asked    Resource
@@ -83,7 +92,8 @@ type Found struct {
 	state    state
 	sent     int64 // when Redis was asked, on the clock of monotonic
 	token    string
-	stop     func() // ends the renewal of the claim
+	factor   float64 // the earliness drawn
+	stop     func()  // ends the renewal of the claim
 }
 
 // Find returns the variant of a resource that is meant for the caller. It costs one
@@ -99,12 +109,12 @@ func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 	if f, ok := s.findNear(&r, variant); ok {
 		return f, nil
 	}
-	f := Found{store: s, asked: r, variant: variant}
+	f := Found{store: s, asked: r, variant: variant, factor: earliness(r.Early)}
 	f.locate()
 	if a, ok := f.recall(ctx, names); ok {
 		return f, f.take(ctx, &a)
 	}
-	if r.Claim {
+	if r.Claim || r.Early > 0 {
 		f.token = newToken()
 	}
 	for range 2 {
@@ -133,7 +143,14 @@ func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 
 // plan is the command that reads the variant, and claims it if f has a token.
 func (f *Found) plan(names string) *rdb.Cmd {
-	return findScript.On(f.keys(), variantName(f.variant), names, f.resource.name, f.token, f.store.set.lease.Milliseconds())
+	claim, factor := 0, 0.0
+	if f.token != "" {
+		factor = f.factor
+		if f.asked.Claim {
+			claim = 1
+		}
+	}
+	return findScript.On(f.keys(), variantName(f.variant), names, f.resource.name, f.token, f.store.set.lease.Milliseconds(), claim, decimal(factor))
 }
 
 // Foresee has the next call to Redis under ctx look for the resource along the way,
@@ -153,8 +170,8 @@ func (s *Store) Foresee(ctx context.Context, r Resource) {
 	s.conn.Foresee(ctx, f.plan(names))
 }
 
-// recall is a find that was foreseen, if it found what is fresh: all else is asked
-// about anew, with a claim.
+// recall is a find that was foreseen, if it found what is fresh and not due early: all else
+// is asked about anew, with a claim.
 func (f *Found) recall(ctx context.Context, names string) (a answer, ok bool) {
 	if !rdb.Foresees(ctx) {
 		return answer{}, false
@@ -166,7 +183,7 @@ func (f *Found) recall(ctx context.Context, names string) (a answer, ok bool) {
 	sent := monotonic()
 	ago := cmd.Ago() // after, so that sent is not too late
 	a, by, err := parseFound(cmd.Slice(), sent-int64(ago))
-	if err != nil || a.verdict != fresh {
+	if err != nil || a.verdict != fresh || a.now+(ago+time.Duration(f.factor*float64(a.entry.cost))).Milliseconds() >= a.entry.fresh {
 		return answer{}, false
 	}
 	f.sent, f.state, f.Others = a.sent, a.state, by != ""
@@ -196,7 +213,8 @@ func variantName(variant string) string {
 
 // take takes in what find.lua says of the variant.
 func (f *Found) take(ctx context.Context, a *answer) error {
-	f.Claimed, f.Busy = a.verdict == yours, a.verdict == theirs
+	f.Early = a.verdict == refresh
+	f.Claimed, f.Busy = a.verdict == yours || f.Early, a.verdict == theirs
 	if f.Claimed {
 		f.stop = f.store.keepLease(ctx, &f.store.set, f.token, f.leaseKeys())
 	} else {
@@ -288,7 +306,7 @@ func (s *Store) variant(v *Variant) (*keeping, error) {
 	if err := checkTags(v.Tags); err != nil {
 		return nil, fmt.Errorf("cache: keep: %w: %w", ErrConfig, err)
 	}
-	return &keeping{ttl: min(v.Fresh, maxTTL), keep: min(v.Keep, maxTTL), flags: flagNone, tags: v.Tags, data: v.Data}, nil
+	return &keeping{ttl: min(v.Fresh, maxTTL), keep: min(v.Keep, maxTTL), flags: flagNone, tags: v.Tags, data: v.Data, cost: v.Cost}, nil
 }
 
 // Yield gives a claim up, so that somebody else makes it. With pass, which says that it

@@ -110,17 +110,25 @@ func newToken() string { return rand.Text() }
 
 // earliness is a random factor: an entry is refreshed by so many times its cost before
 // its end.
-func (set *settings) earliness() float64 {
-	if set.early == 0 {
+func earliness(beta float64) float64 {
+	if beta == 0 {
 		return 0
 	}
-	return -set.early * math.Log(1-mathrand.Float64())
+	return -beta * math.Log(1-mathrand.Float64())
 }
 
 // drawn is how long before its end the near tier's copy of an entry ends, so that Redis
 // is asked whether it should be refreshed.
-func (set *settings) drawn(cost time.Duration) time.Duration {
-	return time.Duration(set.earliness() * float64(cost))
+func drawn(beta float64, cost time.Duration) time.Duration {
+	return time.Duration(earliness(beta) * float64(cost))
+}
+
+// decimal is an earliness as scripts read it.
+func decimal(factor float64) string {
+	if factor == 0 {
+		return "0" // as mostly, and without an allocation
+	}
+	return strconv.FormatFloat(factor, 'f', 3, 64)
 }
 
 // askCmd plans to read p, and with a token to take its lease if need be. damaged is
@@ -129,11 +137,7 @@ func askCmd(p *place, set *settings, token, damaged string) *rdb.Cmd {
 	if token == "" {
 		return askScript.On(p.keys(), p.name, "", 0, "0", "")
 	}
-	early := "0"
-	if set.early > 0 {
-		early = strconv.FormatFloat(set.earliness(), 'f', 3, 64)
-	}
-	return askScript.On(p.keys(), p.name, token, set.lease.Milliseconds(), early, damaged)
+	return askScript.On(p.keys(), p.name, token, set.lease.Milliseconds(), decimal(earliness(set.early)), damaged)
 }
 
 // ask reads p: see askCmd.
@@ -251,7 +255,7 @@ func (set *settings) keeping(data []byte, absent bool, n *notes, cost time.Durat
 	}
 	k.ttl -= time.Duration(mathrand.Float64() * set.jitter * float64(k.ttl))
 	k.ttl = max(k.ttl, minTTL)
-	k.keep, k.early = k.ttl, set.drawn(cost)
+	k.keep, k.early = k.ttl, drawn(set.early, cost)
 	if !absent {
 		k.keep += set.stale
 	}

@@ -1,8 +1,10 @@
 package middleware
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -72,6 +74,8 @@ func Cache(store *cache.Store, options ...CacheOption) Middleware {
 		store:  store,
 		policy: rfc9111.Policy{DefaultLifetime: store.TTL()},
 		wait:   defaultCollapseWait,
+		random: rand.Float64,
+		name:   defaultCacheName,
 		log:    &reporter{name: "cache"},
 	}
 	for i, o := range options {
@@ -85,15 +89,19 @@ func Cache(store *cache.Store, options ...CacheOption) Middleware {
 	}
 }
 
-// cacheName is this cache's name in Cache-Status.
-const cacheName = "weir"
-
 type responseCache struct {
 	store     *cache.Store
+	name      string // in Cache-Status
 	policy    rfc9111.Policy
 	wait      time.Duration // for somebody else's answer
-	tagFields []string      // names of fields that hold tags
-	refresher *Refresher    // nil: the request's own goroutine refreshes
+	jitter    float64
+	random    func() float64
+	early     float64 // beta of WithEarlyRefresh; 0: never
+	rules     []QueryRule
+	bypass    func(r *http.Request) bool // nil: no rule
+	observe   func(context.Context, CacheEvent)
+	tagFields []string   // names of fields that hold tags
+	refresher *Refresher // nil: the request's own goroutine refreshes
 	refreshes refreshes
 	searches  searches
 	varies    varies
@@ -143,19 +151,29 @@ type asked struct {
 	sight   cache.Found     // of key, with the claim to make it anew if that was given
 	sighted string          // the key that sight is of; "" if there is none
 	shared  bool            // it has waited for somebody else's answer
+	event   *CacheEvent     // for the observer; nil without one, or when it has been told
 }
 
 func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), resource: resourceOf(r)}
+	a := asked{request: r, query: rfc9111.NewRequest(r.Method, r.Header), resource: resourceOf(r).by(c.rules), event: c.newEvent(r)}
 	a.query.Host = r.Host
 	a.key, a.search = c.searches.keyOf(a.resource)
-	if verdict, bypass := rfc9111.Bypass(r); bypass {
+	if a.event != nil {
+		defer c.tell(&a)
+	}
+	verdict, bypass := rfc9111.Bypass(r)
+	if verdict == rfc9111.MethodNotCached {
+		a.query.URL = effectiveURL(r)
+	}
+	switch {
+	case c.bypass != nil && c.bypass(r):
+		a.fwd, a.detail = rfc9111.FwdBypass, "bypass-rule"
+		c.forward(w, &a, next)
+		return
+	case bypass:
 		a.why, a.fwd = verdict, verdict.Forward()
 		a.keep = r.Method == http.MethodPost
-		if a.fwd == rfc9111.FwdMethod {
-			a.query.URL = effectiveURL(r)
-		}
-	} else {
+	default:
 		// Whatever becomes of the request, others are not to wait for it.
 		defer a.yield(false)
 		if c.answer(w, &a, next) {
@@ -164,7 +182,7 @@ func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.
 	}
 	if a.query.Directives.OnlyIfCached && a.fwd != rfc9111.FwdMethod {
 		// Section 5.2.1.7: no answer but a stored one is wanted.
-		rfc9111.Status{Cache: cacheName, Detail: "only-if-cached"}.AddTo(w.Header())
+		c.say(w.Header(), &a, CacheRefused, rfc9111.Status{Detail: "only-if-cached"}, 0)
 		WriteProblem(w, Problem{Status: http.StatusGatewayTimeout, Detail: "There is no stored response that may be used."}, 0)
 		return
 	}
@@ -199,11 +217,11 @@ func (c *responseCache) reuse(w http.ResponseWriter, a *asked, stored *storedRes
 	if decision.OK() {
 		selection, spans := choose(a, stored)
 		if selection != rfc9111.SelectNone {
-			if decision.Verdict == rfc9111.StaleRefreshing {
+			if decision.Verdict == rfc9111.StaleRefreshing || a.sight.Early {
 				c.serveAndRefresh(w, a, stored, decision, next)
 				return true
 			}
-			serveStored(w, a, stored, decision, selection, spans)
+			c.serveStored(w, a, stored, decision, selection, spans)
 			return true
 		}
 		decision.Verdict = rfc9111.RequestRange
@@ -228,8 +246,13 @@ func (a *asked) collapsible() bool {
 func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok bool) {
 	r := a.request
 	sought := c.sought(r, a.key, a.resource)
-	sought.Claim = claim
+	if sought.Claim = claim; !a.collapsible() {
+		sought.Early = 0
+	}
 	found, err := c.store.Find(r.Context(), sought)
+	if a.event != nil {
+		a.event.Near, a.event.Err = found.Near, err
+	}
 	switch {
 	case errors.Is(err, cache.ErrCorrupt):
 		c.log.report(r.Context(), "a stored response does not decode", err)
@@ -262,17 +285,17 @@ func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok b
 // sought is what the store is asked for.
 func (c *responseCache) sought(r *http.Request, key string, of resource) cache.Resource {
 	return cache.Resource{
-		Key: key, Name: of.name, Decode: decodeStored,
+		Key: key, Name: of.name, Early: c.early, Decode: decodeStored,
 		Variant: func(names string) string { return c.variant(c.vary(names), r.Header) },
 	}
 }
 
 // foresee tells what serve is going to find.
 func (c *responseCache) foresee(r *http.Request) {
-	if _, bypass := rfc9111.Bypass(r); bypass {
+	if _, bypass := rfc9111.Bypass(r); bypass || c.bypass != nil && c.bypass(r) {
 		return
 	}
-	of := resourceOf(r)
+	of := resourceOf(r).by(c.rules)
 	key, _ := c.searches.keyOf(of)
 	c.store.Foresee(r.Context(), c.sought(r, key, of))
 }

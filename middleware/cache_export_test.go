@@ -10,6 +10,9 @@ import (
 // KeyOf is the key under which a request's answer is kept.
 func KeyOf(r *http.Request) string { return resourceOf(r).key() }
 
+// WithRandom has a cache draw from f.
+func WithRandom(f func() float64) CacheOption { return func(c *responseCache) { c.random = f } }
+
 // EntryVersion is the first byte of an entry.
 const EntryVersion = entryVersion
 

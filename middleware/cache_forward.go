@@ -33,9 +33,10 @@ type forwarded struct {
 	vary     rfc9111.Vary
 	answered time.Time
 	body     []byte
-	tail     string // what is stored behind the part that completes it
-	passed   int64  // how much of that part the client has
-	kept     bool   // the answer is in the store
+	tail     string      // what is stored behind the part that completes it
+	passed   int64       // how much of that part the client has
+	kept     bool        // the answer is in the store
+	trailer  http.Header // of what was served in the handler's place
 }
 
 // intent is what the handler is asked for.
@@ -53,6 +54,7 @@ func (c *responseCache) forward(w http.ResponseWriter, a *asked, next http.Handl
 	f := &forwarded{asked: *a, cache: c, w: w, started: time.Now()}
 	a.sight, a.sighted = cache.Found{}, ""
 	defer func() { f.yield(false) }()
+	f.forwarding()
 	request := f.request
 	if f.keep {
 		var ctx context.Context
@@ -76,6 +78,7 @@ func (c *responseCache) forward(w http.ResponseWriter, a *asked, next http.Handl
 		return
 	}
 	f.finish()
+	f.outcome()
 }
 
 // serve calls the handler. An answer that ends in a panic is not kept, nor is what
@@ -83,13 +86,22 @@ func (c *responseCache) forward(w http.ResponseWriter, a *asked, next http.Handl
 func (f *forwarded) serve(next http.Handler, request *http.Request) {
 	returned := false
 	defer func() {
-		if !returned && f.kept {
-			f.drop(f.key)
+		if !returned {
+			f.panicked()
 		}
 	}()
 	next.ServeHTTP(f.response.Wrap(f.w, f), request)
 	returned = true
 	f.response.Finish()
+}
+
+// panicked has nothing kept of an answer whose handler has panicked.
+func (f *forwarded) panicked() {
+	if f.kept {
+		f.kept = false
+		f.drop(f.key)
+	}
+	f.unkept("panic")
 }
 
 // ask decides what the handler is asked for, and returns the request that says so.
@@ -132,7 +144,10 @@ func (f *forwarded) has(stored http.Header) bool {
 // BeforeHeader says what the cache did, and decides whether to keep the answer.
 func (f *forwarded) BeforeHeader(status int) bool {
 	f.answered = time.Now()
-	if rfc9111.Invalidates(f.query.Method, status) && f.fwd == rfc9111.FwdMethod {
+	if f.event != nil {
+		f.event.FwdStatus = status
+	}
+	if rfc9111.Invalidates(f.query.Method, status) && f.query.URL != nil {
 		f.invalidate()
 	}
 	if f.found != nil && status != 0 && f.meet(status) {
@@ -141,11 +156,11 @@ func (f *forwarded) BeforeHeader(status int) bool {
 	if f.keep {
 		f.decide(status)
 	}
-	said := rfc9111.Status{Cache: cacheName, Fwd: f.fwd, Stored: f.header != nil, Collapsed: f.shared, Detail: f.detail}
+	said := rfc9111.Status{Fwd: f.fwd, Stored: f.header != nil, Collapsed: f.shared, Detail: f.detail}
 	if said.Detail == "" && f.why != 0 && !f.why.OK() {
 		said.Detail = f.why.String()
 	}
-	said.AddTo(f.w.Header())
+	f.cache.say(f.w.Header(), &f.asked, f.missed(), said, 0)
 	if f.header != nil {
 		f.watch(status)
 	}
@@ -155,13 +170,14 @@ func (f *forwarded) BeforeHeader(status int) bool {
 // decide applies section 3 and prepares to keep the body.
 func (f *forwarded) decide(status int) {
 	h := canonical(f.w.Header())
-	rules, verdict := f.cache.policy.Storable(f.query, rfc9111.Response{
+	rules, verdict := f.cache.storable(f.query, rfc9111.Response{
 		Status: status, Header: h, RequestTime: f.started, ResponseTime: f.answered,
 	})
 	f.why = verdict
 	switch {
 	case !verdict.OK():
-		f.yield(true) // who waits for it need not
+		// Who waits for it need not; but one refresh that fails says nothing of the next.
+		f.yield(status < 500 || !f.alone)
 		return
 	case session.Touched(f.request.Context()):
 		f.detail = "session" // what the handler made of it is one visitor's
@@ -230,6 +246,7 @@ func (f *forwarded) finish() {
 	if f.tail != "" && f.passed == f.missing.Len() {
 		writeText(f.w, f.tail)
 	}
+	maps.Copy(f.w.Header(), f.trailer) // the handler's own were taken off
 	f.store()
 }
 
@@ -242,6 +259,7 @@ func (f *forwarded) store() {
 	h := f.cache.policy.StoredHeader(f.rules.Status, f.header, int64(len(f.body)), f.answered)
 	f.nameType(h)
 	fields := ownFields(h, f.outside)
+	f.addTrailers(fields)
 	if f.rules.Status == http.StatusPartialContent && !f.join(fields) {
 		return
 	}
@@ -255,6 +273,7 @@ func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[stri
 	keep := f.cache.policy.Keep(rules)
 	data := encodeResponse(rules, fields, body)
 	if keep < time.Millisecond || len(data) > f.cache.store.MaxBytes() {
+		f.unkept("too-large")
 		f.yield(true)
 		return
 	}
@@ -264,7 +283,7 @@ func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[stri
 	}
 	variant := cache.Variant{
 		By: strings.Join(vary.Names(), ", "), Name: f.cache.variant(vary, f.query.Header), Data: data,
-		Fresh: fresh, Keep: max(keep, fresh), Tags: f.tags(headerOf(fields)),
+		Fresh: fresh, Keep: max(keep, fresh), Tags: f.tags(headerOf(fields)), Cost: f.answered.Sub(f.started),
 	}
 	// The client has its answer: its leaving is no reason not to keep it.
 	ctx := context.WithoutCancel(f.request.Context())
@@ -309,7 +328,7 @@ func (f *forwarded) invalidate() {
 	f.dropResource(f.resource)
 	h := canonical(f.w.Header())
 	for _, u := range rfc9111.Invalidated(f.query.URL, h) {
-		f.dropResource(f.resource.at(f.request, u))
+		f.dropResource(f.resource.at(f.request, u).by(f.cache.rules))
 	}
 	f.dropGroups(h)
 }
@@ -335,6 +354,7 @@ func (f *forwarded) drop(key string) {
 // outside that have yet to ask it.
 func (f *forwarded) failed(ctx context.Context, what string, err error) {
 	f.cache.log.report(ctx, what, err)
+	f.fail(err)
 	rdb.Remember(ctx, err)
 }
 

@@ -115,13 +115,13 @@ func (s *refreshes) end(id string, ok bool) {
 	}
 }
 
-// serveAndRefresh answers with a stale response, and has it refreshed unless that
-// is being done (RFC 5861 section 3).
+// serveAndRefresh answers with a stale response, or one that is due early, and has it
+// refreshed unless that is being done (RFC 5861 section 3).
 func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, next http.Handler) {
 	selection, spans := choose(a, stored)
 	id := a.key + c.variant(c.policy.Vary(stored.header()), a.query.Header)
 	if a.sight.Busy || !c.refreshes.begin(id) {
-		serveStored(w, a, stored, d, selection, spans)
+		c.serveStored(w, a, stored, d, selection, spans)
 		return
 	}
 	b := c.refreshRequest(a, stored)
@@ -131,7 +131,7 @@ func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored 
 			c.refreshes.end(id, true)
 			b.yield(false)
 		}
-		serveStored(w, a, stored, d, selection, spans)
+		c.serveStored(w, a, stored, d, selection, spans)
 		return
 	}
 	// The answer leaves now. Another request of the client's must not wait behind it
@@ -139,7 +139,7 @@ func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored 
 	if a.request.ProtoMajor == 1 {
 		w.Header()["Connection"] = []string{"close"}
 	}
-	serveStored(w, a, stored, d, selection, spans)
+	c.serveStored(w, a, stored, d, selection, spans)
 	_ = http.NewResponseController(w).Flush() // it leaves later, then
 	c.refresh(context.Background(), b, id, next)
 }
@@ -163,7 +163,7 @@ func (c *responseCache) refreshRequest(a *asked, stored *storedResponse) *asked 
 	kept := *stored
 	query := rfc9111.NewRequest(r.Method, r.Header)
 	query.Host = a.query.Host
-	return &asked{request: r, query: query, resource: a.resource, key: a.key, search: a.search, fwd: rfc9111.FwdStale, keep: true, found: &kept, alone: true, sight: a.sight, sighted: a.sighted}
+	return &asked{request: r, query: query, resource: a.resource, key: a.key, search: a.search, fwd: rfc9111.FwdStale, keep: true, found: &kept, alone: true, sight: a.sight, sighted: a.sighted, event: c.newEvent(r)}
 }
 
 // refresh asks the handler for a request whose client has its answer.
@@ -171,6 +171,8 @@ func (c *responseCache) refresh(stop context.Context, a *asked, id string, next 
 	ctx, cancel := context.WithTimeout(a.request.Context(), refreshTimeout)
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
+	a.request = a.request.WithContext(ctx)
+	defer c.tellRefresh(a)
 	ok := false
 	defer func() {
 		if p := recover(); p != nil {
@@ -180,7 +182,6 @@ func (c *responseCache) refresh(stop context.Context, a *asked, id string, next 
 		c.refreshes.end(id, ok)
 		a.yield(false)
 	}()
-	a.request = a.request.WithContext(ctx)
 	w := &nowhere{header: make(http.Header)}
 	c.forward(w, a, next)
 	ok = w.status < 500

@@ -21,24 +21,28 @@ func choose(a *asked, stored *storedResponse) (rfc9111.Selection, []rfc9111.Span
 }
 
 // serveStored answers out of the cache.
-func serveStored(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, selection rfc9111.Selection, spans []rfc9111.Span) {
-	said := rfc9111.Status{Cache: cacheName, Hit: !a.shared, TTL: d.TTL, HasTTL: true, Collapsed: a.shared}
+func (c *responseCache) serveStored(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, selection rfc9111.Selection, spans []rfc9111.Span) {
+	said := rfc9111.Status{Hit: !a.shared, TTL: d.TTL, HasTTL: true, Collapsed: a.shared}
 	if a.shared {
 		said.Fwd = a.fwd // another request went, for both
 	}
+	kind := CacheHit
 	if d.Verdict != rfc9111.Fresh {
-		said.Detail = d.Verdict.String()
+		kind, said.Detail = CacheStale, d.Verdict.String()
 	}
 	h := w.Header()
 	stored.setHeader(h)
 	rfc9111.SetAge(h, d.Age)
-	said.AddTo(h)
+	c.say(h, a, kind, said, d.Age)
 	writeStored(w, a.query.Method, stored, selection, spans)
 }
 
 // writeStored sends what was chosen of a stored response, whose header is w's.
 func writeStored(w http.ResponseWriter, method string, stored *storedResponse, selection rfc9111.Selection, spans []rfc9111.Span) {
 	h := w.Header()
+	if selection != rfc9111.SelectWhole {
+		dropTrailers(h) // which are about the whole
+	}
 	switch selection {
 	case rfc9111.SelectNotModified:
 		rfc9111.NotModifiedHeader(h)

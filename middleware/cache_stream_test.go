@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -113,38 +112,6 @@ func TestCache_earlyHints(t *testing.T) {
 		}
 		if hints != 1 {
 			t.Errorf("got %d hints; want 1", hints)
-		}
-	})
-}
-
-// Trailers reach the client of the handler's answer. They are not stored: a
-// trailer section may be discarded (RFC 9110 section 6.5.1), and the stored
-// answer says nothing of one.
-func TestCache_trailers(t *testing.T) {
-	t.Parallel()
-	eachHTTP(t, func(t *testing.T, serve func(*cached) *httptest.Server) {
-		c := newCached(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Trailer", "X-Sum")
-			w.Header().Set("Cache-Control", "max-age=60")
-			_, _ = io.WriteString(w, "body")
-			w.Header().Set("X-Sum", "42")
-			w.Header().Set(http.TrailerPrefix+"X-More", "43")
-		})
-		s := serve(c)
-		for i, want := range []http.Header{{"X-Sum": {"42"}, "X-More": {"43"}}, nil} {
-			resp, err := s.Client().Get(s.URL)
-			a := received(t, resp, err).hasBody(200, "body").has("X-Sum")
-			if !maps.EqualFunc(resp.Trailer, want, func(a, b []string) bool { return a[0] == b[0] }) {
-				t.Errorf("trailer: got %v; want %v", resp.Trailer, want)
-			}
-			if i == 1 {
-				a.isHit().has("Trailer").has("Content-Length", "4")
-			}
-		}
-		for _, key := range c.keys() {
-			if data := c.rdb.HGet(t.Context(), key, "v:").Val(); strings.Contains(data, "X-Sum") || strings.Contains(data, "X-More") {
-				t.Errorf("stored: %q", data)
-			}
 		}
 	})
 }

@@ -81,7 +81,7 @@ func (f *forwarded) freshen(own map[string]storedField, update http.Header) (map
 	}
 	query := f.query
 	query.Method = http.MethodGet
-	rules, verdict := f.cache.policy.Storable(query, rfc9111.Response{
+	rules, verdict := f.cache.storable(query, rfc9111.Response{
 		Status: was.Status, Header: judged, RequestTime: f.started, ResponseTime: f.answered,
 	})
 	switch {
@@ -106,7 +106,7 @@ func (f *forwarded) freshen(own map[string]storedField, update http.Header) (map
 // answer sets is this client's, whether it may be stored or not.
 func (f *forwarded) serveFound(fields map[string]storedField, update http.Header, said rfc9111.Status) {
 	age := rfc9111.CurrentAge(f.found.rules.InitialAge, f.found.rules.ResponseTime, f.answered)
-	said.Cache, said.TTL, said.HasTTL = cacheName, f.found.rules.Lifetime-age, true
+	said.TTL, said.HasTTL = f.found.rules.Lifetime-age, true
 	selection, spans := f.selection(headerOf(fields))
 	f.reset()
 	h := f.w.Header()
@@ -115,8 +115,9 @@ func (f *forwarded) serveFound(fields map[string]storedField, update http.Header
 		h["Set-Cookie"] = cookies
 	}
 	rfc9111.SetAge(h, age)
-	said.AddTo(h)
+	f.cache.say(h, &f.asked, CacheRevalidated, said, age)
 	writeStored(f.w, f.query.Method, f.found, selection, spans)
+	f.trailer = trailersOf(h)
 }
 
 // selection says what of the stored response answers the client: what was found fit
@@ -164,8 +165,10 @@ func (f *forwarded) serveOnError(status int) bool {
 	h := f.w.Header()
 	f.found.setHeader(h)
 	rfc9111.SetAge(h, d.Age)
-	rfc9111.Status{Cache: cacheName, Fwd: f.fwd, FwdStatus: status, TTL: d.TTL, HasTTL: true, Detail: d.Verdict.String()}.AddTo(h)
+	said := rfc9111.Status{Fwd: f.fwd, FwdStatus: status, TTL: d.TTL, HasTTL: true, Detail: d.Verdict.String()}
+	f.cache.say(h, &f.asked, CacheStale, said, d.Age)
 	writeStored(f.w, f.query.Method, f.found, selection, spans)
+	f.trailer = trailersOf(h)
 	return true
 }
 
@@ -202,7 +205,7 @@ func (f *forwarded) complete() bool {
 	h := f.cache.policy.Freshen(headerOf(own), headerOf(changed), f.answered)
 	h["Content-Length"] = []string{strconv.FormatInt(f.found.rules.Size, 10)}
 	delete(h, "Content-Range")
-	rules, verdict := f.cache.policy.Storable(f.query, rfc9111.Response{
+	rules, verdict := f.cache.storable(f.query, rfc9111.Response{
 		Status: http.StatusPartialContent, Header: update, RequestTime: f.started, ResponseTime: f.answered,
 	})
 	if verdict.OK() { // join makes it a 200 when all of it has come
@@ -214,7 +217,8 @@ func (f *forwarded) complete() bool {
 		out[name] = values
 	}
 	rfc9111.SetAge(out, rfc9111.InitialAge(h, f.started, f.answered))
-	rfc9111.Status{Cache: cacheName, Fwd: rfc9111.FwdPartial, FwdStatus: http.StatusPartialContent, Stored: verdict.OK()}.AddTo(out)
+	said := rfc9111.Status{Fwd: rfc9111.FwdPartial, FwdStatus: http.StatusPartialContent, Stored: verdict.OK()}
+	f.cache.say(out, &f.asked, CacheMiss, said, 0)
 	f.w.WriteHeader(http.StatusOK)
 	if f.missing.First > 0 {
 		_, _ = f.w.Write([]byte(f.found.body))

@@ -19,25 +19,29 @@ import (
 // argument that cannot be used. A Purger is safe for concurrent use.
 type Purger struct {
 	store *cache.Store
+	rules []QueryRule
 	soft  bool
 }
 
-// NewPurger returns a Purger of what is stored in store. It panics if store is nil.
-func NewPurger(store *cache.Store) *Purger {
+// NewPurger returns a Purger of what is stored in store, by caches that have these rules
+// in [WithKeyQuery]. It panics if store or a rule is nil.
+func NewPurger(store *cache.Store, rules ...QueryRule) *Purger {
 	if store == nil {
 		panic("middleware.NewPurger: the store is nil: check the error of cache.New")
 	}
-	return &Purger{store: store}
+	checkRules("NewPurger", rules)
+	return &Purger{store: store, rules: rules}
 }
 
 // Soft returns a Purger that makes responses stale instead: they are validated when
 // they are next asked for, and may be served meanwhile where stale-while-revalidate or
 // stale-if-error allows.
-func (p *Purger) Soft() *Purger { return &Purger{p.store, true} }
+func (p *Purger) Soft() *Purger { return &Purger{p.store, p.rules, true} }
 
 // URLs purges what is stored for URLs, all variants of each: absolute ones, with the
 // scheme and host that the server itself sees, which behind a proxy that ends TLS is
-// "http". Responses of handlers inside http.StripPrefix, and those that say
+// "http". Of queries that the Purger's rules take for one, each purges what is stored for
+// all. Responses of handlers inside http.StripPrefix, and those that say
 // No-Vary-Search, are found by Prefix or tags, not so.
 func (p *Purger) URLs(ctx context.Context, urls ...string) error {
 	keys := make([]string, len(urls))
@@ -50,7 +54,7 @@ func (p *Purger) URLs(ctx context.Context, urls ...string) error {
 		if path == "" {
 			path = "/"
 		}
-		keys[i] = resource{scheme: u.Scheme, host: strings.ToLower(u.Host), path: path, query: u.RawQuery}.key()
+		keys[i] = resource{scheme: u.Scheme, host: strings.ToLower(u.Host), path: path, query: u.RawQuery}.by(p.rules).key()
 	}
 	var all []error
 	for _, key := range keys {
@@ -64,7 +68,8 @@ func (p *Purger) URLs(ctx context.Context, urls ...string) error {
 }
 
 // Prefix purges what is stored for URLs that begin with prefix, as
-// "https://shop.example/products/": at least scheme and host, as for URLs.
+// "https://shop.example/products/": at least scheme and host, as for URLs. Of queries
+// there is what the caches' rules make of them.
 func (p *Purger) Prefix(ctx context.Context, prefix string) error {
 	u, err := url.Parse(prefix)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {

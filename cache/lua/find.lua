@@ -9,10 +9,13 @@
 -- ARGV[3]  the resource's name, by which prefixes find it
 -- ARGV[4]  token of the lease; '' to read only
 -- ARGV[5]  how long the lease lasts, in ms
+-- ARGV[6]  1 to take it for what is missing or stale
+-- ARGV[7]  and for what is fresh for less than this many times its cost; 0: never
 --
 -- Returns { verdict, now, n, epoch, names or nil, entry or nil, ms until the lease ends,
 -- 1 if the entry was made stale }. Verdicts: 0 nothing fresh, 1 fresh, 2 make it, 3
--- somebody else is making it, 7 it could not be kept lately, 8 the names are others.
+-- somebody else is making it, 4 fresh and yours to make anew, 7 it could not be kept
+-- lately, 8 the names are others.
 local at, s = now(), look()
 local r = redis.pcall('HMGET', KEYS[1], 'by', 'd', 's', 'v:' .. ARGV[1])
 if r.err then r = {} end
@@ -29,13 +32,22 @@ if by and by ~= ARGV[2] then
   h = nil
   return reply(8)
 end
-if h and stale == 0 and h.fresh > at then return reply(1) end
-if ARGV[4] == '' then return reply(0) end
+local function take()
+  s = s or open(ARGV[4])
+  redis.call('SET', KEYS[2], 'L ' .. ARGV[4] .. ' ' .. digits(s.n) .. ' ' .. s.e .. ' 0', 'PX', ARGV[5])
+end
+if h and stale == 0 and h.fresh > at then
+  if ARGV[4] == '' or at + h.cost * tonumber(ARGV[7]) < h.fresh then return reply(1) end
+  local lease = text(KEYS[2])
+  if lease and not string.find(lease, 'L ' .. ARGV[4] .. ' ', 1, true) then return reply(1) end
+  take()
+  return reply(4)
+end
+if ARGV[6] == '0' then return reply(0) end
 if text(KEYS[2]) == 'P' then return reply(7) end
-s = s or open(ARGV[4])
 local l = leased(KEYS[2])
 if not l then
-  redis.call('SET', KEYS[2], 'L ' .. ARGV[4] .. ' ' .. digits(s.n) .. ' ' .. s.e .. ' 0', 'PX', ARGV[5])
+  take()
   return reply(2)
 end
 if l.token == ARGV[4] then return reply(2) end

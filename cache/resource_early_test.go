@@ -1,0 +1,115 @@
+package cache_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-weir/weir/cache"
+	"github.com/go-weir/weir/internal/testkit"
+)
+
+// costly keeps what is always due early, whatever is drawn, for its cost is a year.
+func (m maker) costly(t *testing.T, data string) {
+	t.Helper()
+	f, err := m.Find(t.Context(), cache.Resource{Key: "k", Variant: plain})
+	noError(t, err)
+	if kept, err := f.Keep(t.Context(), cache.Variant{Data: []byte(data), Fresh: time.Minute, Keep: time.Hour, Cost: 365 * 24 * time.Hour}); !kept || err != nil {
+		t.Fatalf("Keep: got %v, %v", kept, err)
+	}
+}
+
+// early finds what is kept, and says whether it is to be made anew.
+func (m maker) early(t *testing.T, beta float64) cache.Found {
+	t.Helper()
+	f, err := m.Find(t.Context(), cache.Resource{Key: "k", Variant: plain, Early: beta})
+	noError(t, err)
+	if f.Value == nil || f.Stale || f.Busy || f.Claimed != f.Early {
+		t.Errorf("got %+v; want what is fresh, and a claim only early", f)
+	}
+	return f
+}
+
+// Of four instances with 25 callers each one makes anew what is due; all have it.
+//
+// Red when find.lua does not look for a lease before it takes one early; when near.go's
+// copies do not end by drawn earlier; when drawn is asked without Early.
+func TestStore_Find_early(t *testing.T) {
+	t.Parallel()
+	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
+		t.Parallel()
+		for name, options := range map[string][]cache.Option{"plain": nil, "near": {cache.WithNear(1 << 20)}} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				makers := newMakers(t, b, 4, options...)
+				makers[0].costly(t, "old")
+				for _, m := range makers {
+					if f := m.early(t, 0); f.Early {
+						t.Error("early without being asked to")
+					}
+				}
+				makers[0].costly(t, "old") // near copies that nothing was drawn for go
+				var claims atomic.Int64
+				var claimed atomic.Pointer[cache.Found]
+				var wg sync.WaitGroup
+				for i := range 100 {
+					wg.Go(func() {
+						if f := makers[i%4].early(t, 100); f.Early {
+							claims.Add(1)
+							claimed.Store(&f)
+						}
+					})
+				}
+				wg.Wait()
+				if got := claims.Load(); got != 1 {
+					t.Fatalf("%d were to make it anew; want 1", got)
+				}
+				if kept, err := claimed.Load().Keep(t.Context(), cache.Variant{Data: []byte("new"), Fresh: time.Minute, Keep: time.Hour}); !kept || err != nil {
+					t.Fatalf("Keep: got %v, %v", kept, err)
+				}
+				testkit.Eventually(t, "the new", func() bool {
+					f := makers[1].early(t, 100)
+					return f.Value == "new" && !f.Early // it has cost nothing
+				})
+			})
+		}
+	})
+}
+
+// What nobody is to wait for is not due either; a claim that was given up is had again.
+//
+// Red when find.lua takes an early lease over the mark of pass.lua.
+func TestStore_Find_earlyPass(t *testing.T) {
+	t.Parallel()
+	m := newMakers(t, testkit.Mini(t), 1)[0]
+	m.costly(t, "old")
+	f := m.early(t, 100)
+	f.Yield(t.Context(), false)
+	f = m.early(t, 100)
+	if !f.Early {
+		t.Error("not early again")
+	}
+	f.Yield(t.Context(), true)
+	if f := m.early(t, 100); f.Early {
+		t.Error("early though it could not be kept")
+	}
+}
+
+// A find whose reply was lost runs again, and has the claim it took.
+//
+// Red when find.lua does not look for its own token in a lease.
+func TestStore_Find_earlyReplyLost(t *testing.T) {
+	t.Parallel()
+	b := testkit.Shared(t, "server")
+	p := testkit.NewProxy(t, b.Addrs()[0])
+	store, err := cache.New(p.Client(t), cache.WithPrefix(b.Prefix(t)), cache.WithTimeout(patience))
+	noError(t, err)
+	m := maker{Store: store}
+	m.costly(t, "old")
+	p.SwallowReply(1, "evalsha", testkit.ThenClose)
+	if f := m.early(t, 100); !f.Early {
+		t.Error(fmt.Sprint("the claim is lost until its lease ends: ", f))
+	}
+}
