@@ -1,7 +1,6 @@
 package cache_test
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,7 +13,12 @@ import (
 // costly keeps what is always due early, whatever is drawn, for its cost is a year.
 func (m maker) costly(t *testing.T, data string) {
 	t.Helper()
-	f, err := m.Find(t.Context(), cache.Resource{Key: "k", Variant: plain})
+	m.costlyEarly(t, data, 0)
+}
+
+func (m maker) costlyEarly(t *testing.T, data string, beta float64) {
+	t.Helper()
+	f, err := m.Find(t.Context(), cache.Resource{Key: "k", Variant: plain, Early: beta})
 	noError(t, err)
 	if kept, err := f.Keep(t.Context(), cache.Variant{Data: []byte(data), Fresh: time.Minute, Keep: time.Hour, Cost: 365 * 24 * time.Hour}); !kept || err != nil {
 		t.Fatalf("Keep: got %v, %v", kept, err)
@@ -34,8 +38,7 @@ func (m maker) early(t *testing.T, beta float64) cache.Found {
 
 // Of four instances with 25 callers each one makes anew what is due; all have it.
 //
-// Red when find.lua does not look for a lease before it takes one early; when near.go's
-// copies do not end by drawn earlier; when drawn is asked without Early.
+// Red when find.lua does not look for a lease before it takes one early.
 func TestStore_Find_early(t *testing.T) {
 	t.Parallel()
 	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
@@ -78,6 +81,35 @@ func TestStore_Find_early(t *testing.T) {
 	})
 }
 
+// With a near tier Redis is asked in time whether it is due, by who stored it and by who
+// has read it.
+//
+// Red without drawn in keepVariant, or in keepFound.
+func TestStore_Find_earlyNear(t *testing.T) {
+	t.Parallel()
+	makers := newMakers(t, testkit.Mini(t), 2, cache.WithNear(1<<20))
+	m := makers[0]
+	near := func(what string) {
+		t.Helper()
+		testkit.Eventually(t, what, func() bool { return m.early(t, 0).Near })
+	}
+	m.costly(t, "old")
+	near("the near tier to begin")
+	m.costlyEarly(t, "stored", 100)
+	if f := m.early(t, 100); f.Near || !f.Early {
+		t.Errorf("what was stored: got %+v; want it due", f)
+	}
+	makers[1].costlyEarly(t, "read", 100)
+	testkit.Eventually(t, "the other's", func() bool {
+		f := m.early(t, 100)
+		defer f.Yield(t.Context(), false)
+		return f.Value == "read"
+	})
+	if f := m.early(t, 100); f.Near || !f.Early {
+		t.Errorf("what was read: got %+v; want it due", f)
+	}
+}
+
 // What nobody is to wait for is not due either; a claim that was given up is had again.
 //
 // Red when find.lua takes an early lease over the mark of pass.lua.
@@ -110,6 +142,6 @@ func TestStore_Find_earlyReplyLost(t *testing.T) {
 	m.costly(t, "old")
 	p.SwallowReply(1, "evalsha", testkit.ThenClose)
 	if f := m.early(t, 100); !f.Early {
-		t.Error(fmt.Sprint("the claim is lost until its lease ends: ", f))
+		t.Errorf("got %+v; want the claim that was taken", f)
 	}
 }
