@@ -96,9 +96,11 @@ func TestStore_Find_earlyNear(t *testing.T) {
 	m.costly(t, "old")
 	near("the near tier to begin")
 	m.costlyEarly(t, "stored", 100)
-	if f := m.early(t, 100); f.Near || !f.Early {
+	f := m.early(t, 100)
+	if f.Near || !f.Early {
 		t.Errorf("what was stored: got %+v; want it due", f)
 	}
+	f.Yield(t.Context(), false)
 	makers[1].costlyEarly(t, "read", 100)
 	testkit.Eventually(t, "the other's", func() bool {
 		f := m.early(t, 100)
