@@ -135,7 +135,8 @@ func WithStale(grace, soft time.Duration) Option {
 // (XFetch: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede
 // Prevention", VLDB 2015). beta above 1 refreshes earlier, below 1 later; from 0.1 to
 // 100. By default nothing is refreshed early, and nobody waits for a refresh. A load of
-// less than 1 ms counts as none. It may be given to New, For and Load.
+// less than 1 ms counts as none. It may be given to New, For and Load. Of responses see
+// middleware.WithEarlyRefresh.
 func WithEarlyRefresh(beta float64) Option {
 	return func(c *config) {
 		c.check(beta >= 0.1 && beta <= 100, "WithEarlyRefresh(%v): must be from 0.1 to 100; 1 is the usual value", beta)

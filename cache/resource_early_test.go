@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"github.com/go-weir/weir/cache"
+	"github.com/go-weir/weir/internal/rdb"
 	"github.com/go-weir/weir/internal/testkit"
 )
 
-// costly keeps what is always due early, whatever is drawn, for its cost is a year.
+// costly keeps what is always due early, whatever is drawn, for its cost is a day.
 func (m maker) costly(t *testing.T, data string) {
 	t.Helper()
 	m.costlyEarly(t, data, 0)
@@ -20,7 +21,7 @@ func (m maker) costlyEarly(t *testing.T, data string, beta float64) {
 	t.Helper()
 	f, err := m.Find(t.Context(), cache.Resource{Key: "k", Variant: plain, Early: beta})
 	noError(t, err)
-	if kept, err := f.Keep(t.Context(), cache.Variant{Data: []byte(data), Fresh: time.Minute, Keep: time.Hour, Cost: 365 * 24 * time.Hour}); !kept || err != nil {
+	if kept, err := f.Keep(t.Context(), cache.Variant{Data: []byte(data), Fresh: time.Minute, Keep: time.Hour, Cost: 24 * time.Hour}); !kept || err != nil {
 		t.Fatalf("Keep: got %v, %v", kept, err)
 	}
 }
@@ -128,6 +129,26 @@ func TestStore_Find_earlyPass(t *testing.T) {
 	f.Yield(t.Context(), true)
 	if f := m.early(t, 100); f.Early {
 		t.Error("early though it could not be kept")
+	}
+}
+
+// What was read ahead is not taken for all that Redis says of what is due. Red when recall
+// does not look at factor.
+func TestStore_Find_earlyForeseen(t *testing.T) {
+	t.Parallel()
+	m := newMakers(t, testkit.Mini(t), 1)[0]
+	m.costly(t, "old")
+	for _, beta := range []float64{0, 100} {
+		ctx := rdb.WithForesight(t.Context())
+		asked := cache.Resource{Key: "k", Variant: plain, Early: beta}
+		m.Foresee(ctx, asked)
+		_, err := m.Find(ctx, cache.Resource{Key: "other", Variant: plain})
+		noError(t, err)
+		f, err := m.Find(ctx, asked)
+		noError(t, err)
+		if f.Value != "old" || f.Early != (beta > 0) {
+			t.Errorf("beta %v: got %+v", beta, f)
+		}
 	}
 }
 

@@ -18,14 +18,17 @@ import (
 // shared cache to, else lets the handler answer and keeps what it may.
 //
 // Stored are complete answers to GET: by s-maxage, max-age or Expires, or without
-// those for the store's TTL or a tenth of the age of Last-Modified (sections 3 and
-// 4.2); CDN-Cache-Control takes the place of the first three (RFC 9213). So are
-// answers to a range, which later ones complete (3.4), and answers to POST that give
-// their own URL in Content-Location (RFC 9110 section 9.3.3). Never stored are
-// answers that say private or no-store, that set a cookie (see [WithRFCProfile]),
-// whose handler looked at its session (with [Session] outside of Cache), that are cut
-// short or longer than the store's MaxBytes. Trailers are not stored. An answer goes
-// to the client as it is made; its end leaves when it is stored, one round trip later.
+// those by [WithStatusTTL], [WithDefaultTTL], the store's TTL, or for a tenth of the age
+// of Last-Modified (sections 3 and 4.2); CDN-Cache-Control takes the place of the first
+// three (RFC 9213). So are answers to a range, which later ones complete (3.4), and
+// answers to POST that give their own URL in Content-Location (RFC 9110 section 9.3.3).
+// Never stored are answers that say private or no-store, that set a cookie (see
+// [WithRFCProfile]), whose handler looked at its session (with [Session] outside of
+// Cache), that are cut short or longer than the store's MaxBytes. Trailers are stored
+// with whole answers that announced no Content-Length, apart from the header, and sent
+// again behind the whole; cookies in them, and fields that may not stand there (RFC 9110
+// section 6.5.1), are left out. An answer goes to the client as it is made; its end leaves
+// when it is stored, one round trip later.
 //
 // What is stored and stale, or says no-cache, is validated: the handler sees If-None-
 // Match and If-Modified-Since, and its 304 makes the stored answer fresh again
@@ -51,13 +54,15 @@ import (
 // Requests are for the same resource if scheme, path and query are the same, octet
 // for octet, and Host whatever its case, before and after what http.StripPrefix
 // and its like did to them. What an answer says in No-Vary-Search is learnt by each
-// process as it comes by. Which handler answers is no part of it: services that
-// answer the same URL differently need a cache.WithPrefix each on a shared Redis.
-// Requests with a body or If-Match go to the handler.
+// process as it comes by; [WithKeyQuery] says which parts of a query count at all. Which
+// handler answers is no part of it: services that answer the same URL differently need a
+// cache.WithPrefix each on a shared Redis.
+// Requests with a body or If-Match, and those that [WithBypass] names, go to the handler.
 //
 // Each answer has a Cache-Status field (RFC 9211): "weir;hit;ttl=42" or, say,
 // "weir;fwd=uri-miss;stored", which is said before the body is seen to be whole
-// and not too long. On a hit there is Age. Header fields of middlewares outside are
+// and not too long. [WithCacheObserver] tells what became of it, [WithCacheName] names the
+// cache. On a hit there is Age. Header fields of middlewares outside are
 // not stored, and are theirs to set on a hit as well.
 //
 // When Redis is silent the handler answers, within the store's budget, and

@@ -299,19 +299,19 @@ func TestCache_lifetimeOptionsPanic(t *testing.T) {
 	t.Parallel()
 	for want, option := range map[string]func(){
 		"middleware.WithDefaultTTL: -1s is no lifetime: write one from 1ms to 8784h0m0s, or 0 for the heuristic of RFC 9111": func() { middleware.WithDefaultTTL(-time.Second) },
-		"middleware.WithDefaultTTL: 1ns is no lifetime: ":             func() { middleware.WithDefaultTTL(1) },
-		"middleware.WithDefaultTTL: 8808h0m0s is no lifetime: ":       func() { middleware.WithDefaultTTL(367 * 24 * time.Hour) },
-		"middleware.WithStatusTTL(404): -1ns is no lifetime: ":        func() { middleware.WithStatusTTL(404, -1) },
-		"middleware.WithStatusTTL(206): a part is fresh as long as":   func() { middleware.WithStatusTTL(206, time.Second) },
-		"middleware.WithStatusTTL(304): no answer with this status":   func() { middleware.WithStatusTTL(304, time.Second) },
-		"middleware.WithStatusTTL(429): no answer with this status":   func() { middleware.WithStatusTTL(429, time.Second) },
-		"middleware.WithStatusTTL(199): no answer with this status":   func() { middleware.WithStatusTTL(199, 0) },
-		"middleware.WithStatusTTL(600): no answer with this status":   func() { middleware.WithStatusTTL(600, 0) },
-		"middleware.WithTTLJitter(0.6): must be from 0 to 0.5: ":      func() { middleware.WithTTLJitter(0.6) },
-		"middleware.WithTTLJitter(-0.1): must be from 0 to 0.5: ":     func() { middleware.WithTTLJitter(-0.1) },
-		"middleware.WithTTLJitter(NaN): must be from 0 to 0.5: ":      func() { middleware.WithTTLJitter(math.NaN()) },
-		"middleware.WithEarlyRefresh(0): must be from 0.1 to 100: ":   func() { middleware.WithEarlyRefresh(0) },
-		"middleware.WithEarlyRefresh(101): must be from 0.1 to 100: ": func() { middleware.WithEarlyRefresh(101) },
+		"middleware.WithDefaultTTL: 1ns is no lifetime: ":                                                                    func() { middleware.WithDefaultTTL(1) },
+		"middleware.WithDefaultTTL: 8808h0m0s is no lifetime: ":                                                              func() { middleware.WithDefaultTTL(367 * 24 * time.Hour) },
+		"middleware.WithStatusTTL(404): -1ns is no lifetime: ":                                                               func() { middleware.WithStatusTTL(404, -1) },
+		"middleware.WithStatusTTL(206): a part is fresh as long as":                                                          func() { middleware.WithStatusTTL(206, time.Second) },
+		"middleware.WithStatusTTL(304): no answer with this status":                                                          func() { middleware.WithStatusTTL(304, time.Second) },
+		"middleware.WithStatusTTL(429): no answer with this status":                                                          func() { middleware.WithStatusTTL(429, time.Second) },
+		"middleware.WithStatusTTL(199): no answer with this status":                                                          func() { middleware.WithStatusTTL(199, 0) },
+		"middleware.WithStatusTTL(600): no answer with this status":                                                          func() { middleware.WithStatusTTL(600, 0) },
+		"middleware.WithTTLJitter(0.6): must be from 0 to 0.5: ":                                                             func() { middleware.WithTTLJitter(0.6) },
+		"middleware.WithTTLJitter(-0.1): must be from 0 to 0.5: ":                                                            func() { middleware.WithTTLJitter(-0.1) },
+		"middleware.WithTTLJitter(NaN): must be from 0 to 0.5: ":                                                             func() { middleware.WithTTLJitter(math.NaN()) },
+		"middleware.WithEarlyRefresh(0): must be from 0.1 to 100: ":                                                          func() { middleware.WithEarlyRefresh(0) },
+		"middleware.WithEarlyRefresh(101): must be from 0.1 to 100: ":                                                        func() { middleware.WithEarlyRefresh(101) },
 	} {
 		panicsWith(t, want, option)
 	}

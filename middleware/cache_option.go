@@ -112,7 +112,7 @@ func WithTagFields(names ...string) CacheOption {
 	return func(c *responseCache) { c.tagFields = fields }
 }
 
-// WithRefresher runs the refreshes of stale-while-revalidate in r, outside of the
+// WithRefresher runs the refreshes of stale-while-revalidate and [WithEarlyRefresh] in r, outside of the
 // request that they are due to; several caches may share one. Without it, the
 // request's own goroutine refreshes after its answer has left, over HTTP/1.1 with
 // Connection: close so that no other request waits behind it; over HTTP/2 the end of

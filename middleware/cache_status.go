@@ -31,8 +31,8 @@ func WithCacheName(name string) CacheOption {
 // It keeps nothing secret: what other requests have brought is stored, and served to
 // others. Answers that depend on who asks must say private, or Vary.
 //
-// rule is called once for each request, before the handler, in its goroutine; it must not
-// change the request, and be safe for concurrent use. Given several times, one rule that
+// rule is called once for each request, twice inside of [OneTrip], before the handler and
+// in its goroutine; it must not change the request, and be safe for concurrent use. Given several times, one rule that
 // says true is enough. It panics if rule is nil.
 func WithBypass(rule func(*http.Request) bool) CacheOption {
 	if rule == nil {

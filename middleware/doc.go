@@ -30,10 +30,11 @@
 //	RFC 9111    all of it, as a shared cache; Age, Vary, validation with merged 304s
 //	            and 200s to HEAD, invalidation by unsafe methods, every directive
 //	RFC 9110    conditional requests and ranges answered from what is stored; parts
-//	            stored, joined, and completed by asking for what is missing
+//	            stored, joined, and completed by asking for what is missing; trailers
+//	            stored and sent again, if no Content-Length was announced
 //	RFC 5861    stale-while-revalidate, refreshed once; stale-if-error
 //	RFC 8246    immutable
-//	RFC 9211    Cache-Status on every answer, named weir
+//	RFC 9211    Cache-Status on every answer, named weir or by WithCacheName
 //	RFC 9213    CDN-Cache-Control, or the fields of WithTargets
 //	RFC 9875    Cache-Groups and Cache-Group-Invalidation
 //
