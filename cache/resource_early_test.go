@@ -132,8 +132,7 @@ func TestStore_Find_earlyPass(t *testing.T) {
 	}
 }
 
-// What was read ahead is not taken for all that Redis says of what is due. Red when recall
-// does not look at factor.
+// What was read ahead is not taken for all that Redis says of what is due.
 func TestStore_Find_earlyForeseen(t *testing.T) {
 	t.Parallel()
 	m := newMakers(t, testkit.Mini(t), 1)[0]

@@ -185,7 +185,7 @@ func TestWithCacheObserver_refresh(t *testing.T) {
 }
 
 // A request that waits for another one's answer is told so, and the near tier from Redis. A
-// slow observer holds nobody up. Red when tell comes before yield.
+// slow observer holds nobody up.
 func TestWithCacheObserver_collapsed(t *testing.T) {
 	t.Parallel()
 	var seen watched
