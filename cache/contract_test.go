@@ -20,19 +20,20 @@ const patience = 10 * time.Second
 // bench is a store under test and a way past it.
 type bench struct {
 	*cache.Store
-	t   *testing.T
-	rdb redis.UniversalClient
+	t      *testing.T
+	rdb    redis.UniversalClient
+	prefix string
 }
 
 func newBench(t *testing.T, b *testkit.Backend, options ...cache.Option) bench {
 	t.Helper()
-	rdb := b.Client(t)
-	options = append([]cache.Option{cache.WithPrefix(b.Prefix(t)), cache.WithTimeout(patience)}, options...)
+	rdb, prefix := b.Client(t), b.Prefix(t)
+	options = append([]cache.Option{cache.WithPrefix(prefix), cache.WithTimeout(patience)}, options...)
 	store, err := cache.New(rdb, options...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bench{store, t, rdb}
+	return bench{store, t, rdb, prefix}
 }
 
 func (b bench) keep(key, names, variant, data string, ttl time.Duration) {

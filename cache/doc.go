@@ -46,7 +46,8 @@
 //     was deleted, by whatever means, does not.
 //   - Every key expires, data as well as tags. Lifetimes are shortened by up to a tenth
 //     at random ([WithJitter]), so that what was stored together does not end together.
-//   - What is larger than [WithMaxBytes] is not stored.
+//   - What is larger than [WithMaxBytes] is not stored, nor a response that is longer
+//     than [WithMaxBody].
 //   - What holds for a load and its invalidation holds for a response that is being made.
 //
 // Redis gives these guarantees as long as it keeps what it has acknowledged. After a
@@ -72,6 +73,32 @@
 // ([WithClone]).
 // A Store with a near tier has goroutines while it is in use: [Store.Close] ends them.
 //
+// # Bodies
+//
+// A [Variant] is its Data, which for a response is status and header, and a body of any
+// length that stands apart, so that a new header does not send it again:
+// [Variant.SameBody].
+//
+//   - One of up to 256 KiB is a field beside its entry: it is written with it, and a
+//     Find that brings it is one round trip. The near tier keeps it.
+//   - A longer one is in chunks of 256 KiB, each a key of its own in the entry's shard. A
+//     [BodyWriter] sends them while they come, one under way while the next is
+//     filled: two are in memory. They last for a minute, renewed each 20 s, until Keep has
+//     seen that all are there and has them last a minute longer than the entry, which is
+//     written last. What comes to nothing is removed at once if Redis answers.
+//   - Find brings the first chunk, if it is asked to and all are there; a [Part]
+//     reads each of the others while the one before it is written. The near tier keeps the
+//     entry alone: a body may take up to the minute that its reader is given for each
+//     chunk, and a few would drive all else out.
+//   - Each chunk begins with a CRC-32C of the body's id, the chunk's number and its octets, and
+//     its length is known. What is missing or does not fit is ErrCorrupt.
+//   - The entry is the truth: an invalidation costs as many commands as without
+//     chunks, and these end by themselves. Who reads them when they are replaced or
+//     invalidated reads on: they last for a minute from then, and as long as they are read.
+//
+// Chunks of 256 KiB were measured beside one value on a loopback (2 busy cores, Redis 7.0):
+// 1 MiB is served in 1.5 ms where one value takes 3.6 ms, and 16 MiB at 1.2 GB/s.
+//
 // # When Redis is silent
 //
 // Each call waits for at most the budget (50 ms, [WithTimeout]), and not at all once
@@ -93,6 +120,8 @@
 //	weir:data:{shard}:m              hash    400 days from the last write
 //	weir:data:{shard}:r:sha256       hash    a resource; that of its longest-lived
 //	                                         variant, at least 15 minutes after a purge
+//	weir:data:{shard}:c:id:n         string  a chunk of a body; a minute more than its
+//	                                         entry, at most a minute without one
 //	weir:data:{shard}:l:~sha256:v    string  a claim to make a variant; WithLease, renewed;
 //	                                         or that nobody is to wait for it, 10 s
 //
@@ -103,8 +132,8 @@
 // weir:data:news and weir:data:wake:view:key.
 //
 // The digest of a resource is of the caller's key. Field "by" names what tells its
-// variants apart; "v:" with the digest of a variant's name holds it; "d" and "s" are the
-// numbers of the last time that it was removed, and made stale.
+// variants apart; "v:" with the digest of a variant's name holds it, "b:" a body of up to
+// 256 KiB; "d" and "s" are the numbers of the last time that it was removed, and made stale.
 //
 // One prefix is one namespace: services that mean different things by the same key, or
 // answer differently for the same URL, need a [WithPrefix] of their own on a shared

@@ -25,6 +25,7 @@ type entry struct {
 	stored int64  // ms of Redis TIME, as fresh
 	fresh  int64
 	cost   time.Duration
+	flags  string // of a resource's: its body's form
 	absent bool
 	packed bool
 	tags   []string // by their tagName
@@ -56,6 +57,7 @@ func parseEntry(text string) (e entry, err error) {
 		return entry{}, errForm
 	}
 	e.cost = time.Duration(cost) * time.Millisecond
+	e.flags = fields[7]
 	e.absent = strings.Contains(fields[7], flagAbsent)
 	e.packed = strings.Contains(fields[7], flagCompressed)
 	if fields[8] != "" {

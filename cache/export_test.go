@@ -93,3 +93,20 @@ func ParseAnswer(reply []any) error {
 
 // Hear has the near tier hear a message.
 func (s *Store) Hear(message string) { s.near.hear(message) }
+
+const (
+	ChunkBytes = chunkBytes
+	ChunkGrace = chunkGrace
+	MaxBody    = maxMaxBody
+)
+
+// ChunkKey is where a chunk of the body is.
+func (b *Body) ChunkKey(i int) string { return b.key(i) }
+
+// ParseBody reads what an entry says of its body.
+func ParseBody(text, first string, along bool) (*Body, error) {
+	return parseBody(nil, &shard{base: "b"}, text, first, along)
+}
+
+// Form is what ParseBody reads.
+func (b *Body) Form() string { return b.form() }

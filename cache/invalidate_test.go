@@ -240,7 +240,7 @@ func testClear(r rig) {
 		noError(r.t, other.Set(ctx, "k", "v"))
 	}
 	fill()
-	page := bench{r.store, r.t, nil}
+	page := bench{Store: r.store, t: r.t}
 	page.keep("/page", "", "", "page", time.Minute)
 	noError(r.t, r.Clear(ctx))
 	r.wants("k", "")

@@ -30,8 +30,11 @@ func (m mutant) hook(t *testing.T) redis.Hook {
 	shared := read(t, "data.lua")
 	for _, f := range files {
 		text := shared + read(t, f.Name())
-		if f.Name() == "ask.lua" {
+		switch f.Name() {
+		case "ask.lua":
 			text = read(t, "fresh.lua") + text
+		case "find.lua", "keep.lua", "hold.lua":
+			text = shared + read(t, "body.lua") + read(t, f.Name())
 		}
 		faulty := strings.Replace(text, m.is, m.becomes, 1)
 		if f.Name() != m.file && m.file != "data.lua" {

@@ -6,6 +6,7 @@ import "time"
 // clock of monotonic.
 type nearFound struct {
 	value         any
+	body          *Body
 	stored, found time.Time // by Redis's clock
 	at            int64
 	state         state
@@ -26,7 +27,7 @@ func (s *Store) findNear(r *Resource, variant string) (f Found, ok bool) {
 	}
 	n := held.(*nearFound)
 	return Found{
-		Near: true, Value: n.value, StoredAt: n.stored, Now: n.found.Add(time.Duration(monotonic() - n.at)),
+		Near: true, Value: n.value, Body: n.body, StoredAt: n.stored, Now: n.found.Add(time.Duration(monotonic() - n.at)),
 		store: s, asked: *r, variant: variant, state: n.state,
 	}, true
 }
@@ -36,18 +37,19 @@ func (n *near) keepFound(f *Found, a *answer) {
 	if n == nil {
 		return
 	}
-	n.putFound(f, f.variant, &nearFound{f.Value, f.StoredAt, f.Now, a.sent, a.state}, &item{
-		until: a.sent + (a.entry.fresh-a.now)*int64(time.Millisecond) - int64(drawn(f.asked.Early, a.entry.cost)), size: weight(&f.resource, a.size),
+	left := (a.entry.fresh-a.now)*int64(time.Millisecond) - int64(drawn(f.asked.Early, a.entry.cost))
+	n.putFound(f, f.variant, &nearFound{f.Value, f.Body.kept(), f.StoredAt, f.Now, a.sent, a.state}, &item{
+		until: a.sent + left, size: weight(&f.resource, a.size+f.Body.near()),
 	}, a.entry.tags)
 }
 
 // keepVariant holds what this process has just stored. Its age counts from before that.
-func (n *near) keepVariant(f *Found, v *Variant, o *outcome, k *keeping) {
+func (n *near) keepVariant(f *Found, v *Variant, o *outcome, k *keeping, body *Body) {
 	if n == nil {
 		return
 	}
 	n.knows(n.shard(f.resource.shard), o.state)
-	value, err := f.value(string(v.Data))
+	value, err := f.value(string(v.Data), body)
 	if err != nil || v.Fresh == 0 {
 		return
 	}
@@ -56,8 +58,8 @@ func (n *near) keepVariant(f *Found, v *Variant, o *outcome, k *keeping) {
 		tags[i] = tagName(t)
 	}
 	now := f.Now.Add(time.Duration(o.sent - f.sent))
-	n.putFound(f, v.Name, &nearFound{value, now, now, o.sent, o.state}, &item{
-		until: o.sent + int64(k.ttl-drawn(f.asked.Early, k.cost)), size: weight(&f.resource, len(v.Data)),
+	n.putFound(f, v.Name, &nearFound{value, body.kept(), now, now, o.sent, o.state}, &item{
+		until: o.sent + int64(k.ttl-drawn(f.asked.Early, k.cost)), size: weight(&f.resource, len(v.Data)+body.near()),
 	}, tags)
 }
 

@@ -30,9 +30,12 @@ type config struct {
 	prefix   string
 	budget   time.Duration
 	near     int64
+	maxBody  int64
 	observe  func(context.Context, Event)
 	clone    any // a func(V) V
 	mistakes []error
+
+	bytesGiven bool
 }
 
 // settings are what may differ from call to call.
@@ -52,6 +55,9 @@ const (
 
 	defaultMaxBytes = 1 << 20
 	maxMaxBytes     = 512 << 20
+
+	defaultMaxBody = 64 << 20
+	maxMaxBody     = maxChunks * chunkBytes
 
 	defaultLoadTimeout = 30 * time.Second
 	maxLoadTimeout     = 10 * time.Minute
@@ -200,12 +206,26 @@ func WithTags(tags ...string) Option {
 
 // WithMaxBytes sets the size above which an entry is not stored, and what is compressed
 // is not unpacked; the default is 1 MiB, at most 512 MiB, Redis's own bound. It may be
-// given to New and For.
+// given to New and For. Given to New it is the bound on responses of middleware.Cache as
+// well, unless [WithMaxBody] says another one.
 func WithMaxBytes(n int) Option {
 	return func(c *config) {
 		c.notAtCall("WithMaxBytes")
 		c.check(n >= 1 && n <= maxMaxBytes, "WithMaxBytes(%d): must be from 1 to %d; leave it out for %d", n, maxMaxBytes, defaultMaxBytes)
 		c.maxBytes = n
+		c.bytesGiven = true
+	}
+}
+
+// WithMaxBody sets the length above which a response of middleware.Cache is not stored, its
+// header included; the default is 64 MiB, or what [WithMaxBytes] says if that is given; at
+// most 4 GiB. A body of more than 256 KiB is stored in chunks of that length, of which a
+// process holds two at a time. It is for New.
+func WithMaxBody(n int64) Option {
+	return func(c *config) {
+		c.onlyAtNew("WithMaxBody")
+		c.check(n >= 1 && n <= maxMaxBody, "WithMaxBody(%d): must be from 1 to %d; leave it out for %d", n, int64(maxMaxBody), defaultMaxBody)
+		c.maxBody = n
 	}
 }
 
@@ -292,6 +312,13 @@ func configure(options []Option) *config {
 		maxBytes: defaultMaxBytes, codec: JSON,
 	}
 	c.apply(options)
+	switch {
+	case c.maxBody > 0:
+	case c.bytesGiven:
+		c.maxBody = int64(c.maxBytes)
+	default:
+		c.maxBody = defaultMaxBody
+	}
 	return c
 }
 

@@ -41,6 +41,7 @@ func TestOption_mistakes(t *testing.T) {
 		"WithCompression(1): must be at least 64":         cache.WithCompression(1),
 		`tag "": must have 1 to 256 bytes`:                cache.WithTags("fine", ""),
 		"WithMaxBytes(0): must be from 1":                 cache.WithMaxBytes(0),
+		"WithMaxBody(0): must be from 1":                  cache.WithMaxBody(0),
 		"WithClone: belongs to cache.For":                 cache.WithClone(func(s string) string { return s }),
 		"WithNear(1): must be at least 65536":             cache.WithNear(1),
 		"WithObserver(nil): pass a function":              cache.WithObserver(nil),
@@ -67,6 +68,7 @@ func TestOption_places(t *testing.T) {
 	ofNew := map[string]cache.Option{
 		"WithNear": cache.WithNear(1 << 20), "WithObserver": cache.WithObserver(ignore),
 		"WithPrefix": cache.WithPrefix("p"), "WithTimeout": cache.WithTimeout(time.Second),
+		"WithMaxBody": cache.WithMaxBody(1),
 	}
 	for name, option := range ofNew {
 		if _, err := cache.For[string](store, "w", option); !errors.Is(err, cache.ErrConfig) || !strings.Contains(err.Error(), name+": belongs to cache.New") {

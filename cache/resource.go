@@ -32,8 +32,14 @@ type Resource struct {
 	// when they are not. Only its digest reaches Redis.
 	Variant func(names string) string
 	// Decode makes of what was kept what Found holds, for the near tier to keep it as
-	// well; nil leaves the bytes as they are. It gets what [Variant] had as Data.
-	Decode func(data string) (any, error)
+	// well; nil leaves the bytes as they are. It gets what [Variant] had as Data, and the
+	// length of its Body.
+	Decode func(data string, body int64) (any, error)
+	// Body has the first 256 KiB of a longer body come along, if all of it is there; else the
+	// variant is not found. A body of up to 256 KiB always does.
+	Body bool
+	// Afresh has Redis asked, whatever is near.
+	Afresh bool
 	// Claim has Find take the right to make what is missing or stale, unless somebody
 	// else has it.
 	Claim bool
@@ -53,6 +59,12 @@ type Variant struct {
 	// Data must not be changed afterwards: a write that took longer than the
 	// budget may still be reading it. At most MaxBytes.
 	Data []byte
+	// Body is what it has besides, of the same Store and key; nil if there is none. Keep ends
+	// it, whatever becomes of it.
+	Body *BodyWriter
+	// SameBody keeps the body that was found, in the place of Body, and does not send it
+	// again. Then it is not kept if what is stored has another body by now.
+	SameBody bool
 	// Fresh is how long it is fresh, Keep how long it is kept: from 1 ms; of more than
 	// 366 days those count. What is not fresh at all, 0, may be kept as well, for the
 	// sake of its validator; then nobody waits for who makes it anew: see Yield.
@@ -68,6 +80,8 @@ type Found struct {
 	// Value is what Decode made of what was kept, or that, a string; nil if the
 	// variant is not there.
 	Value any
+	// Body is what it has besides; nil if there is none.
+	Body *Body
 	// StoredAt and Now are the instants of Keep and of Find by Redis's clock; their
 	// difference is the entry's age in the store, whoever stored it.
 	StoredAt, Now time.Time
@@ -106,12 +120,12 @@ type Found struct {
 func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 	names := s.names.get(r.Key)
 	variant := r.Variant(names)
-	if f, ok := s.findNear(&r, variant); ok {
+	if f, ok := s.findNear(&r, variant); ok && !r.Afresh {
 		return f, nil
 	}
 	f := Found{store: s, asked: r, variant: variant, factor: earliness(r.Early)}
 	f.locate()
-	if a, ok := f.recall(ctx, names); ok {
+	if a, ok := f.recall(ctx, names); ok && !r.Afresh {
 		return f, f.take(ctx, &a)
 	}
 	if r.Claim || r.Early > 0 {
@@ -143,14 +157,17 @@ func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 
 // plan is the command that reads the variant, and claims it if f has a token.
 func (f *Found) plan(names string) *rdb.Cmd {
-	claim, factor := 0, 0.0
+	claim, factor, first := 0, 0.0, 0
 	if f.token != "" {
 		factor = f.factor
 		if f.asked.Claim {
 			claim = 1
 		}
 	}
-	return findScript.On(f.keys(), variantName(f.variant), names, f.resource.name, f.token, f.store.set.lease.Milliseconds(), claim, decimal(factor))
+	if f.asked.Body {
+		first = 1
+	}
+	return findScript.On(f.keys(), variantName(f.variant), names, f.resource.name, f.token, f.store.set.lease.Milliseconds(), claim, decimal(factor), first)
 }
 
 // Foresee has the next call to Redis under ctx look for the resource along the way,
@@ -223,11 +240,15 @@ func (f *Found) take(ctx context.Context, a *answer) error {
 	if !a.found {
 		return nil
 	}
-	value, err := f.value(a.entry.data)
+	body, err := parseBody(f.store, f.resource.shard, a.entry.flags, a.first, a.along)
+	var value any
+	if err == nil {
+		value, err = f.value(a.entry.data, body)
+	}
 	if err != nil {
 		return fmt.Errorf("cache: find: %w: %w", ErrCorrupt, err)
 	}
-	f.Value, f.StoredAt = value, time.UnixMilli(a.entry.stored)
+	f.Value, f.Body, f.StoredAt = value, body, time.UnixMilli(a.entry.stored)
 	f.Expired = a.expired
 	f.Stale = a.expired || a.entry.fresh <= a.now
 	if !f.Stale {
@@ -237,11 +258,11 @@ func (f *Found) take(ctx context.Context, a *answer) error {
 }
 
 // value is what Decode makes of data.
-func (f *Found) value(data string) (any, error) {
+func (f *Found) value(data string, body *Body) (any, error) {
 	if f.asked.Decode == nil {
 		return data, nil
 	}
-	return f.asked.Decode(data)
+	return f.asked.Decode(data, body.Len())
 }
 
 // keys are those of find.lua and keep.lua.
@@ -269,22 +290,36 @@ func (f *Found) leaseKeys() []string { return []string{f.leaseKey(), f.resource.
 //
 // It is one round trip. The error is of kind ErrUnavailable when Redis did not
 // confirm the write within the budget, or of kind ErrConfig when a lifetime is under 1 ms,
-// v.Data is longer than MaxBytes, or a tag cannot be one. The claim is then given up.
+// v.Data is longer than MaxBytes, a tag cannot be one, or the body is of another key; or
+// it says why the body takes no more. The claim is then given up.
 func (f *Found) Keep(ctx context.Context, v Variant) (kept bool, err error) {
+	if v.Body != nil {
+		defer v.Body.Discard()
+	}
 	if f.store == nil {
 		return false, fmt.Errorf("cache: keep: %w: nothing was found", ErrUnavailable)
 	}
 	s := f.store
+	f.locate()
 	k, err := s.variant(&v)
+	var body *Body
+	var beside []byte
+	if err == nil {
+		body, beside, err = f.bodyOf(&v)
+	}
 	if err != nil {
 		f.Yield(ctx, false)
 		return false, err
 	}
 	f.end()
-	f.locate()
-	args := append(k.args(f.resource.name, f.token), variantName(v.Name), v.By, f.state.n, f.state.epoch, maxVariants, f.wakeName(), newToken(), passFor.Milliseconds())
+	k.flags = body.form()
+	args := append(k.args(f.resource.name, f.token), variantName(v.Name), v.By, f.state.n, f.state.epoch, maxVariants, f.wakeName(), newToken(), passFor.Milliseconds(),
+		beside, v.SameBody, variantName(f.variant), chunkGrace.Milliseconds())
 	o, err := s.write(ctx, keepScript.On(f.keys(), args...))
 	f.token = "" // the claim has ended, or ends by itself
+	if v.Body != nil {
+		v.Body.forget() // the script has dealt with it, or it ends by itself
+	}
 	if err != nil {
 		return false, wrap(ctx, "keep", err)
 	}
@@ -292,8 +327,29 @@ func (f *Found) Keep(ctx context.Context, v Variant) (kept bool, err error) {
 		return false, nil
 	}
 	s.names.put(f.asked.Key, v.By)
-	s.near.keepVariant(f, &v, &o, k)
+	s.near.keepVariant(f, &v, &o, k, body)
 	return true, nil
+}
+
+// bodyOf is the body of a variant that is to be kept, and what of it is sent along.
+func (f *Found) bodyOf(v *Variant) (body *Body, beside []byte, err error) {
+	switch {
+	case v.SameBody:
+		return f.Body, nil, nil
+	case v.Body == nil:
+		return nil, nil, nil
+	case v.Body.store != f.store || v.Body.key != f.resource.key:
+		return nil, nil, fmt.Errorf("cache: keep: %w: the body is of another key", ErrConfig)
+	}
+	if err := v.Body.finish(); err != nil {
+		return nil, nil, fmt.Errorf("cache: keep: a body: %w", err)
+	}
+	b := v.Body.body
+	if b.chunk == 0 && b.size > 0 {
+		beside = v.Body.chunk
+		b.held = string(beside[sumBytes:])
+	}
+	return &b, beside, nil
 }
 
 func (s *Store) variant(v *Variant) (*keeping, error) {
@@ -392,7 +448,7 @@ func (s *Store) ExpireResources(ctx context.Context, prefix string) error {
 }
 
 func parseFound(reply []any, sent int64) (a answer, names string, err error) {
-	if len(reply) != 8 {
+	if len(reply) != 9 {
 		return a, "", errReply
 	}
 	names, _ = reply[4].(string)
@@ -402,5 +458,6 @@ func parseFound(reply []any, sent int64) (a answer, names string, err error) {
 	}
 	a, err = parseAnswer([]any{reply[0], reply[1], reply[2], reply[3], reply[5], reply[6]}, sent)
 	a.expired = expired == 1
+	a.first, a.along = reply[8].(string)
 	return a, names, err
 }

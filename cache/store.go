@@ -23,6 +23,7 @@ type Store struct {
 	set     settings
 	observe func(context.Context, Event)
 	shards  [shards]shard
+	maxBody int64
 	near    *near // nil without WithNear
 	names   nameMemory
 
@@ -48,7 +49,7 @@ func New(client redis.UniversalClient, options ...Option) (*Store, error) {
 	}
 	s := &Store{
 		conn: conn, prefix: c.prefix, set: c.settings, observe: c.observe,
-		shards: newShards(c.prefix), flights: make(map[string]*flight), watches: make(map[string]*watch),
+		maxBody: c.maxBody, shards: newShards(c.prefix), flights: make(map[string]*flight), watches: make(map[string]*watch),
 	}
 	s.ended = sync.NewCond(&s.mu)
 	s.closing, s.close = context.WithCancel(context.Background())
@@ -95,6 +96,9 @@ func (s *Store) run(f func()) {
 // TTL is the lifetime of what comes without one, see WithTTL; 0 if there is
 // none.
 func (s *Store) TTL() time.Duration { return s.set.ttl }
+
+// MaxBody is the length above which a response is not stored, see WithMaxBody.
+func (s *Store) MaxBody() int64 { return s.maxBody }
 
 // MaxBytes is the size above which an entry is not stored, see WithMaxBytes.
 func (s *Store) MaxBytes() int { return s.set.maxBytes }

@@ -33,6 +33,8 @@ func TestNew_mistakes(t *testing.T) {
 		{"no bytes", client, []cache.Option{cache.WithMaxBytes(0)}, []string{"WithMaxBytes(0)"}},
 		{"negative bytes", client, []cache.Option{cache.WithMaxBytes(-1)}, []string{"WithMaxBytes(-1)"}},
 		{"too many bytes", client, []cache.Option{cache.WithMaxBytes(512<<20 + 1)}, []string{"WithMaxBytes(536870913)"}},
+		{"no body", client, []cache.Option{cache.WithMaxBody(0)}, []string{"WithMaxBody(0)"}},
+		{"too long a body", client, []cache.Option{cache.WithMaxBody(4<<30 + 1)}, []string{"WithMaxBody(4294967297)"}},
 		{"prefix", client, []cache.Option{cache.WithPrefix("a{b}")}, []string{`WithPrefix("a{b}")`}},
 		{"budget", client, []cache.Option{cache.WithTimeout(time.Hour)}, []string{"WithTimeout(1h0m0s)"}},
 		{"nil option", client, []cache.Option{nil}, []string{"option 1 is nil"}},
@@ -83,7 +85,17 @@ func TestNew_accepts(t *testing.T) {
 	if store.TTL() != 0 || store.MaxBytes() != 1<<20 {
 		t.Errorf("defaults: got %v, %d; want 0s, %d", store.TTL(), store.MaxBytes(), 1<<20)
 	}
-	s := bench{store, t, client}
+	for want, options := range map[int64][]cache.Option{
+		64 << 20: nil,
+		1000:     {cache.WithMaxBytes(1000)},
+		4 << 30:  {cache.WithMaxBody(4 << 30), cache.WithMaxBytes(1000)},
+		1:        {cache.WithMaxBytes(1000), cache.WithMaxBody(1)},
+	} {
+		if s, err := cache.New(client, options...); err != nil || s.MaxBody() != want {
+			t.Errorf("MaxBody: got %v, %v; want %d", s, err, want)
+		}
+	}
+	s := bench{Store: store, t: t, rdb: client}
 	if _, _, err := s.look(t.Context(), key, variantOf("")); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("Find while down: got %v; want ErrUnavailable", err)
 	}
@@ -111,7 +123,7 @@ func TestStore_roundTrips(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, r := bench{writer, t, rdb}, bench{reader, t, rdb}
+		w, r := bench{Store: writer, t: t, rdb: rdb}, bench{Store: reader, t: t, rdb: rdb}
 		w.keep("warm", "", "", "v", time.Minute) // connections and scripts
 		w.wants("warm", "", "v")
 		if err := w.DeleteResource(t.Context(), "warm"); err != nil {
@@ -157,7 +169,7 @@ func TestStore_replay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := bench{store, t, b.Client(t)}
+	s := bench{Store: store, t: t, rdb: b.Client(t)}
 	s.keep(key, "", "", "warm", time.Minute)
 	s.wants(key, "", "warm")
 	p.SwallowReply(1, "evalsha", testkit.ThenClose)

@@ -48,6 +48,10 @@ var (
 	purgeLua string
 	//go:embed lua/pass.lua
 	passLua string
+	//go:embed lua/body.lua
+	bodyLua string
+	//go:embed lua/hold.lua
+	holdLua string
 )
 
 // Those that may run twice for one call: they answer by their token as before, or do
@@ -65,10 +69,11 @@ var (
 	untagScript  = rdb.NewReplayableScript(dataLua + untagLua)
 	clearScript  = rdb.NewReplayableScript(dataLua + clearLua)
 	pulseScript  = rdb.NewReplayableScript(dataLua + pulseLua)
-	findScript   = rdb.NewReplayableScript(dataLua + findLua)
-	keepScript   = rdb.NewReplayableScript(dataLua + keepLua)
+	findScript   = rdb.NewReplayableScript(dataLua + bodyLua + findLua)
+	keepScript   = rdb.NewReplayableScript(dataLua + bodyLua + keepLua)
 	purgeScript  = rdb.NewReplayableScript(dataLua + purgeLua)
 	passScript   = rdb.NewReplayableScript(dataLua + passLua)
+	holdScript   = rdb.NewReplayableScript(dataLua + bodyLua + holdLua)
 )
 
 // verdict is what ask.lua says.
@@ -94,6 +99,8 @@ type answer struct {
 	found   bool
 	expired bool // it was made stale
 	entry   entry
+	first   string        // the body beside the entry, or the first chunk
+	along   bool          // if it came along
 	left    time.Duration // of somebody else's lease
 	size    int           // of the entry's text
 	sent    int64         // when it was asked, on the clock of monotonic

@@ -24,11 +24,14 @@ import (
 // answers to POST that give their own URL in Content-Location (RFC 9110 section 9.3.3).
 // Never stored are answers that say private or no-store, that set a cookie (see
 // [WithRFCProfile]), whose handler looked at its session (with [Session] outside of
-// Cache), that are cut short or longer than the store's MaxBytes. Trailers are stored
-// with whole answers that announced no Content-Length, apart from the header, and sent
-// again behind the whole; cookies in them, and fields that may not stand there (RFC 9110
-// section 6.5.1), are left out. An answer goes to the client as it is made; its end leaves
-// when it is stored, one round trip later.
+// Cache), that are cut short or longer than the store's MaxBody (64 MiB). Trailers are
+// stored with whole answers that announced no Content-Length, apart from the header, and
+// sent again behind the whole; cookies in them, and fields that may not stand there (RFC
+// 9110 section 6.5.1), are left out. An answer goes to the client as it is made; its end
+// leaves when it is stored, one round trip later. Of a body of more than 256 KiB two such
+// chunks are in memory, while it is stored and while it is served; an answer with a chunk
+// that is missing, or is not what was stored, is made anew or, if it has begun, cut short:
+// never finished as if whole. See cache's page, "Bodies".
 //
 // What is stored and stale, or says no-cache, is validated: the handler sees If-None-
 // Match and If-Modified-Since, and its 304 makes the stored answer fresh again
@@ -49,7 +52,8 @@ import (
 // meanwhile is not stored.
 //
 // A store with cache.WithNear keeps decoded answers in the process as well: a hit is
-// then no round trip, and at most a second older than what Redis has.
+// then no round trip, and at most a second older than what Redis has. Of bodies of more
+// than 256 KiB it keeps the header: HEAD and 304 are no round trip.
 //
 // Requests are for the same resource if scheme, path and query are the same, octet
 // for octet, and Host whatever its case, before and after what http.StripPrefix
@@ -157,6 +161,7 @@ type asked struct {
 	sighted string          // the key that sight is of; "" if there is none
 	shared  bool            // it has waited for somebody else's answer
 	event   *CacheEvent     // for the observer; nil without one, or when it has been told
+	broken  bool            // what is stored is not all there
 }
 
 func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -198,10 +203,16 @@ func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.
 // notes in a why. While somebody else is making one, it waits.
 func (c *responseCache) answer(w http.ResponseWriter, a *asked, next http.Handler) bool {
 	claim := a.collapsible() && c.wait > 0
+	again := false // what was found is not all there: Redis finds what is
 	for until := time.Now().Add(c.wait); ; {
 		var stored storedResponse
 		if c.find(a, claim, &stored) && c.reuse(w, a, &stored, next) {
 			return true
+		}
+		if a.broken && !again {
+			again = true
+			a.yield(false)
+			continue
 		}
 		left := time.Until(until)
 		if !a.sight.Busy || a.request.Context().Err() != nil {
@@ -222,11 +233,16 @@ func (c *responseCache) reuse(w http.ResponseWriter, a *asked, stored *storedRes
 	if decision.OK() {
 		selection, spans := choose(a, stored)
 		if selection != rfc9111.SelectNone {
-			if decision.Verdict == rfc9111.StaleRefreshing || a.sight.Early {
-				c.serveAndRefresh(w, a, stored, decision, next)
-				return true
+			o, err := stored.open(a.request.Context(), a.query.Method, selection, spans)
+			switch {
+			case err != nil:
+				c.unread(a, err)
+				return false
+			case decision.Verdict == rfc9111.StaleRefreshing || a.sight.Early:
+				c.serveAndRefresh(w, a, stored, decision, o, next)
+			default:
+				c.serveStored(w, a, stored, decision, o)
 			}
-			c.serveStored(w, a, stored, decision, selection, spans)
 			return true
 		}
 		decision.Verdict = rfc9111.RequestRange
@@ -254,6 +270,9 @@ func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok b
 	if sought.Claim = claim; !a.collapsible() {
 		sought.Early = 0
 	}
+	if a.broken {
+		sought.Afresh, sought.Body = true, true
+	}
 	found, err := c.store.Find(r.Context(), sought)
 	if a.event != nil {
 		a.event.Near, a.event.Err = found.Near, err
@@ -262,12 +281,7 @@ func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok b
 	case errors.Is(err, cache.ErrCorrupt):
 		c.log.report(r.Context(), "a stored response does not decode", err)
 	case err != nil:
-		// Redis is not to be asked again for this request.
-		a.fwd, a.detail = rfc9111.FwdMiss, "unavailable"
-		if r.Context().Err() == nil {
-			c.log.report(r.Context(), "answered without Redis", err)
-			a.request = r.WithContext(rdb.Remember(r.Context(), err))
-		}
+		c.silent(a, err)
 		return false
 	}
 	a.keep, a.sight, a.sighted, a.now = true, found, a.key, found.Now
@@ -280,6 +294,7 @@ func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok b
 		return false
 	}
 	*stored = *held // others share it
+	stored.body = found.Body
 	stored.rules.ResponseTime = found.StoredAt
 	if found.Expired {
 		stored.rules.Lifetime = 0
@@ -289,8 +304,11 @@ func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok b
 
 // sought is what the store is asked for.
 func (c *responseCache) sought(r *http.Request, key string, of resource) cache.Resource {
+	asks := rfc9111.Request{Header: r.Header}
 	return cache.Resource{
 		Key: key, Name: of.name, Early: c.early, Decode: decodeStored,
+		// Who asks for a part, or has it already, may need none of a long body.
+		Body:    r.Method == http.MethodGet && !asks.Conditional(),
 		Variant: func(names string) string { return c.variant(c.vary(names), r.Header) },
 	}
 }
@@ -303,6 +321,16 @@ func (c *responseCache) foresee(r *http.Request) {
 	of := resourceOf(r).by(c.rules)
 	key, _ := c.searches.keyOf(of)
 	c.store.Foresee(r.Context(), c.sought(r, key, of))
+}
+
+// silent notes that Redis is not to be asked again for this request.
+func (c *responseCache) silent(a *asked, err error) {
+	r := a.request
+	a.keep, a.fwd, a.detail = false, rfc9111.FwdMiss, "unavailable"
+	if r.Context().Err() == nil {
+		c.log.report(r.Context(), "answered without Redis", err)
+		a.request = r.WithContext(rdb.Remember(r.Context(), err))
+	}
 }
 
 // yield ends the request's claim, if it has one; with pass nobody is to wait for what it

@@ -1,8 +1,10 @@
 package middleware_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,9 +78,51 @@ func BenchmarkCache(b *testing.B) {
 	}
 }
 
+// BenchmarkCache_bodies has bodies of several lengths answered out of Redis, stored, and
+// made fresh by a 304.
+func BenchmarkCache_bodies(b *testing.B) {
+	backend := testkit.Shared(b, "server")
+	client := backend.Client(b, func(o *redis.UniversalOptions) { o.ContextTimeoutEnabled = true })
+	for _, size := range []int{1 << 10, 64 << 10, 256 << 10, 1<<20 - 1<<10, 16 << 20} {
+		body := make([]byte, size)
+		c := newCachedFor(b, client, backend.Prefix(b), nil, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("ETag", `"1"`)
+			if r.Header.Get("If-None-Match") != "" {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+			for rest := body; len(rest) > 0; rest = rest[min(32<<10, len(rest)):] {
+				_, _ = w.Write(rest[:min(32<<10, len(rest))])
+			}
+		})
+		for name, fields := range map[string][]string{"hit": nil, "store": {"Cache-Control: no-cache", "X: store"}, "fresh": {"Cache-Control: no-cache"}} {
+			b.Run(fmt.Sprintf("%dKiB/%s", size>>10, name), func(b *testing.B) {
+				r := httptest.NewRequest("GET", "/page", nil)
+				for _, f := range fields {
+					name, value, _ := strings.Cut(f, ": ")
+					r.Header.Set(name, value)
+				}
+				w := &discard{h: http.Header{}}
+				c.ServeHTTP(w, httptest.NewRequest("GET", "/page", nil))
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					clear(w.h)
+					if name == "store" {
+						_ = c.store.DeleteResource(b.Context(), middleware.KeyOf(r))
+					}
+					c.ServeHTTP(w, r)
+				}
+			})
+		}
+	}
+}
+
 func BenchmarkEntry(b *testing.B) {
 	h := http.Header{"Etag": {`"1"`}, "Content-Type": {"text/plain"}, "Vary": {"A"}, "Date": {"now"}, "Content-Length": {"1024"}, "Cache-Control": {"max-age=60"}}
-	e := middleware.Entry{Status: 200, Body: strings.Repeat("x", 1024)}
+	e := middleware.Entry{Status: 200, Body: 1024}
 	data := string(middleware.Encode(e, h, nil))
 	b.Run("encode", func(b *testing.B) {
 		b.ReportAllocs()
@@ -91,7 +135,7 @@ func BenchmarkEntry(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			clear(into)
-			_, _ = middleware.Decode(data, into)
+			_, _ = middleware.Decode(data, e.Body, into)
 		}
 	})
 }

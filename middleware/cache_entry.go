@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-weir/weir/cache"
 	"github.com/go-weir/weir/internal/rfc9111"
 )
 
@@ -17,7 +18,7 @@ type storedResponse struct {
 	rules  rfc9111.Stored // ResponseTime is the Store's to know
 	fields string         // encoded, and known to be well-formed
 	lines  int            // how many values there are in fields
-	body   string
+	body   *cache.Body
 }
 
 // storedField is a header field as it goes into an entry.
@@ -28,7 +29,7 @@ type storedField struct {
 
 // entryVersion is the first byte of an entry. A process of another version takes
 // what it does not know for a miss.
-const entryVersion = 2
+const entryVersion = 3
 
 var errEntry = errors.New("the entry is not a stored response of this version")
 
@@ -64,12 +65,12 @@ func setFlags(rules *rfc9111.Stored, flags byte) {
 //
 //	version, flags, status, initial age µs, lifetime µs, stale-while-revalidate µs,
 //	stale-if-error µs, if the status is 206: first octet, size of the whole + 1,
-//	number of fields, { name, number of values × 2 + added, { value } },
-//	length of the body, body
+//	number of fields, { name, number of values × 2 + added, { value } }
 //
-// with all numbers as uvarints and strings behind their length.
-func encodeResponse(rules rfc9111.Stored, fields map[string]storedField, body []byte) []byte {
-	size := 64 + len(body)
+// with all numbers as uvarints and strings behind their length. The body is the Store's to
+// keep, so that a header which is made fresh is all that is written then.
+func encodeResponse(rules rfc9111.Stored, fields map[string]storedField) []byte {
+	size := 64
 	for name, f := range fields {
 		size += len(name) + 4
 		for _, v := range f.values {
@@ -97,8 +98,7 @@ func encodeResponse(rules rfc9111.Stored, fields map[string]storedField, body []
 			b = appendString(b, v)
 		}
 	}
-	b = binary.AppendUvarint(b, uint64(len(body)))
-	return append(b, body...)
+	return b
 }
 
 func appendString(b []byte, s string) []byte {
@@ -107,8 +107,8 @@ func appendString(b []byte, s string) []byte {
 
 // decodeResponse reads what encodeResponse wrote, all of it, and allocates
 // nothing: what it believes of an entry's numbers it has seen. The result shares
-// data's memory.
-func decodeResponse(data string) (storedResponse, error) {
+// data's memory. body is the length of its body.
+func decodeResponse(data string, body int64) (storedResponse, error) {
 	r := entryReader{rest: data}
 	if r.byte() != entryVersion {
 		return storedResponse{}, errEntry
@@ -134,16 +134,15 @@ func decodeResponse(data string) (storedResponse, error) {
 		}
 	}
 	s.fields = block[:len(block)-len(r.rest)]
-	s.body = r.string()
-	if r.failed || r.rest != "" || s.rules.Status < 200 || !s.fits() {
+	if r.failed || r.rest != "" || s.rules.Status < 200 || !s.fits(body) {
 		return storedResponse{}, errEntry
 	}
 	return s, nil
 }
 
 // decodeStored is decodeResponse for a Store to call, whose near tier keeps the result.
-func decodeStored(data string) (any, error) {
-	s, err := decodeResponse(data)
+func decodeStored(data string, body int64) (any, error) {
+	s, err := decodeResponse(data, body)
 	if err != nil {
 		return nil, err
 	}
@@ -151,12 +150,12 @@ func decodeStored(data string) (any, error) {
 }
 
 // fits reports whether the body of a 206 lies within the whole it is a part of.
-func (s *storedResponse) fits() bool {
+func (s *storedResponse) fits(body int64) bool {
 	if s.rules.Status != http.StatusPartialContent {
 		return true
 	}
-	end := s.rules.First + int64(len(s.body))
-	return s.body != "" && end > 0 && (s.rules.Size < 0 || end <= s.rules.Size)
+	end := s.rules.First + body
+	return body > 0 && end > 0 && (s.rules.Size < 0 || end <= s.rules.Size)
 }
 
 // own returns the fields as they were encoded.

@@ -25,7 +25,7 @@ type Entry struct {
 	Validator             bool
 	Revalidate, Error     time.Duration
 	First, Size           int64
-	Body                  string
+	Body                  int64 // its length
 }
 
 func (e Entry) rules() rfc9111.Stored {
@@ -36,15 +36,15 @@ func (e Entry) rules() rfc9111.Stored {
 	}
 }
 
-// Encode makes an entry of a handler's header and body; what outside holds, the
-// handler did not set.
+// Encode makes an entry of a handler's header; what outside holds, the handler did not
+// set.
 func Encode(e Entry, header, outside http.Header) []byte {
-	return encodeResponse(e.rules(), ownFields(header, outside), []byte(e.Body))
+	return encodeResponse(e.rules(), ownFields(header, outside))
 }
 
-// Decode reads an entry, and adds its fields to h.
-func Decode(data string, h http.Header) (Entry, error) {
-	s, err := decodeResponse(data)
+// Decode reads an entry with a body of some length, and adds its fields to h.
+func Decode(data string, body int64, h http.Header) (Entry, error) {
+	s, err := decodeResponse(data, body)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -53,12 +53,12 @@ func Decode(data string, h http.Header) (Entry, error) {
 	return Entry{
 		Status: r.Status, Age: r.InitialAge, Lifetime: r.Lifetime, Revalidate: r.WhileRevalidate, Error: r.IfError,
 		NoCache: r.NoCache, Must: r.Revalidate, Public: r.Public, Declared: r.Declared, Immutable: r.Immutable, Validator: r.Validator,
-		First: r.First, Size: r.Size, Body: s.body,
+		First: r.First, Size: r.Size, Body: body,
 	}, nil
 }
 
 // Check decodes an entry and leaves it at that.
-func Check(data string) bool {
-	_, err := decodeResponse(data)
+func Check(data string, body int64) bool {
+	_, err := decodeResponse(data, body)
 	return err == nil
 }

@@ -32,11 +32,16 @@ type forwarded struct {
 	rules    rfc9111.Stored
 	vary     rfc9111.Vary
 	answered time.Time
-	body     []byte
-	tail     string      // what is stored behind the part that completes it
-	passed   int64       // how much of that part the client has
-	kept     bool        // the answer is in the store
-	trailer  http.Header // of what was served in the handler's place
+	out      *cache.BodyWriter // takes the body that is to be kept; nil before there is one
+	received int64             // how much of it is of the handler's
+	sniff    []byte            // the beginning of that, of an answer without Content-Type
+	last     bool              // the last of it that was announced has come
+	passed   int64             // how much of the part that completes what is stored the client has
+	tail     *cache.Part       // what is stored behind that part
+	joined   bool              // what is stored is in out as well
+	broken   error             // why what is stored could not be read to its end
+	kept     bool              // the answer is in the store
+	trailer  http.Header       // of what was served in the handler's place
 }
 
 // intent is what the handler is asked for.
@@ -53,7 +58,12 @@ const (
 func (c *responseCache) forward(w http.ResponseWriter, a *asked, next http.Handler) {
 	f := &forwarded{asked: *a, cache: c, w: w, started: time.Now()}
 	a.sight, a.sighted = cache.Found{}, ""
-	defer func() { f.yield(false) }()
+	defer func() {
+		f.yield(false)
+		if f.out != nil {
+			f.out.Discard()
+		}
+	}()
 	f.forwarding()
 	request := f.request
 	if f.keep {
@@ -117,7 +127,7 @@ func (f *forwarded) ask() *http.Request {
 		f.intent = intentValidate
 	case f.why == rfc9111.RequestRange && f.query.Method == http.MethodGet && len(f.query.Header["Range"]) == 0:
 		var ok bool
-		if f.missing, ifRange, ok = rfc9111.Missing(f.found.rules, stored, int64(len(f.found.body))); !ok {
+		if f.missing, ifRange, ok = rfc9111.Missing(f.found.rules, stored, f.found.body.Len()); !ok {
 			return f.request
 		}
 		f.intent = intentComplete
@@ -183,13 +193,14 @@ func (f *forwarded) decide(status int) {
 		f.detail = "session" // what the handler made of it is one visitor's
 		f.yield(true)
 		return
-	case tooLong(h, f.cache.store.MaxBytes()):
+	case tooLong(h, f.cache.store.MaxBody()):
 		f.detail = "too-large"
 		f.yield(true)
 		return
 	}
 	f.header, f.rules, f.vary = h, rules, f.cache.policy.Vary(h)
 	f.learn()
+	f.collect()
 }
 
 // watch has the body kept as it is passed on. Where its length is known, the client
@@ -210,30 +221,29 @@ func (f *forwarded) watch(status int) {
 	f.response.Watch(f)
 	if n > 0 {
 		f.response.BeforeLast(n, func(p []byte) {
-			if len(f.body)+len(p) <= f.cache.store.MaxBytes() {
-				f.body = append(f.body, p...)
+			if f.last = true; f.take(p) {
 				f.store()
 			}
 		})
+		f.out.Grow(n)
 	}
 }
 
 // Body keeps a copy of the body, up to the size that may be stored.
 func (f *forwarded) Body(p []byte) bool {
-	if f.intent == intentComplete && f.response.Discarded() {
+	switch {
+	case f.intent == intentComplete && f.response.Discarded():
 		return f.pass(p)
-	}
-	if f.kept || len(f.body)+len(p) > f.cache.store.MaxBytes() {
-		f.header, f.body = nil, nil
+	case f.last:
+		f.lose() // p has been taken, and what may follow is more than was announced
 		return false
 	}
-	f.body = append(f.body, p...)
-	return true
+	return f.take(p)
 }
 
 // whole reports whether the body is all that there was to be.
 func (f *forwarded) whole() bool {
-	if f.response.Err() != nil || f.response.Hijacked() || !rfc9111.Complete(f.header, int64(len(f.body))) {
+	if f.response.Err() != nil || f.response.Hijacked() || !rfc9111.Complete(f.header, f.received) {
 		return false
 	}
 	// A handler whose client has left, or whose time was up, may have returned in
@@ -243,8 +253,12 @@ func (f *forwarded) whole() bool {
 
 // finish does what is left when the handler has returned.
 func (f *forwarded) finish() {
-	if f.tail != "" && f.passed == f.missing.Len() {
-		writeText(f.w, f.tail)
+	if f.tail != nil && f.passed == f.missing.Len() && f.broken == nil {
+		f.joined = true
+		f.broken = f.tail.Copy(f.request.Context(), both{f})
+	}
+	if f.broken != nil {
+		f.cache.abort(f.request.Context(), f.broken)
 	}
 	maps.Copy(f.w.Header(), f.trailer) // the handler's own were taken off
 	f.store()
@@ -256,23 +270,25 @@ func (f *forwarded) store() {
 	if f.header == nil || f.kept || !f.whole() || session.Touched(f.request.Context()) {
 		return
 	}
-	h := f.cache.policy.StoredHeader(f.rules.Status, f.header, int64(len(f.body)), f.answered)
+	h := f.cache.policy.StoredHeader(f.rules.Status, f.header, f.received, f.answered)
 	f.nameType(h)
 	fields := ownFields(h, f.outside)
 	f.addTrailers(fields)
 	if f.rules.Status == http.StatusPartialContent && !f.join(fields) {
 		return
 	}
-	f.put(f.rules, f.vary, fields, f.body)
+	f.put(f.rules, f.vary, fields, f.out)
 }
 
-// put writes an answer to the store.
-func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[string]storedField, body []byte) {
+// put writes an answer to the store: with a new body, or with nil only its header, where
+// the body that was found is stored still.
+func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[string]storedField, body *cache.BodyWriter) {
 	// The store counts the age from now on.
 	rules.InitialAge += time.Since(f.answered)
 	keep := f.cache.policy.Keep(rules)
-	data := encodeResponse(rules, fields, body)
-	if keep < time.Millisecond || len(data) > f.cache.store.MaxBytes() {
+	data := encodeResponse(rules, fields)
+	long := len(data) > f.cache.store.MaxBytes() || body != nil && int64(len(data))+body.Len() > f.cache.store.MaxBody()
+	if keep < time.Millisecond || long {
 		f.unkept("too-large")
 		f.yield(true)
 		return
@@ -283,12 +299,13 @@ func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[stri
 	}
 	variant := cache.Variant{
 		By: strings.Join(vary.Names(), ", "), Name: f.cache.variant(vary, f.query.Header), Data: data,
+		Body: body, SameBody: body == nil,
 		Fresh: fresh, Keep: max(keep, fresh), Tags: f.tags(headerOf(fields)), Cost: f.answered.Sub(f.started),
 	}
 	// The client has its answer: its leaving is no reason not to keep it.
 	ctx := context.WithoutCancel(f.request.Context())
-	if f.sighted != f.key && !f.look(ctx) {
-		return
+	if f.sighted != f.key && (body == nil || !f.look(ctx)) {
+		return // what is found there now need not have the body that was found
 	}
 	kept, err := f.sight.Keep(ctx, variant)
 	if err != nil {
@@ -314,9 +331,9 @@ func (f *forwarded) look(ctx context.Context) bool {
 // nameType puts the Content-Type right in the header to be stored.
 func (f *forwarded) nameType(h http.Header) {
 	switch typ, present := f.header["Content-Type"]; {
-	case !present && len(f.body) > 0 && f.header.Get("Content-Encoding") == "":
+	case !present && len(f.sniff) > 0 && f.header.Get("Content-Encoding") == "":
 		// As net/http does; an answer to HEAD has no body to find it from.
-		h["Content-Type"] = []string{http.DetectContentType(f.body)}
+		h["Content-Type"] = []string{http.DetectContentType(f.sniff)}
 	case present && len(typ) == 0: // net/http is told to leave it out
 		h["Content-Type"] = nil
 	}
@@ -359,7 +376,7 @@ func (f *forwarded) failed(ctx context.Context, what string, err error) {
 }
 
 // tooLong reports whether a response's Content-Length already rules it out.
-func tooLong(h http.Header, limit int) bool {
+func tooLong(h http.Header, limit int64) bool {
 	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
-	return err == nil && n > int64(limit)
+	return err == nil && n > limit
 }

@@ -26,11 +26,12 @@ const cachePatience = 10 * time.Second
 // cached is a handler behind a cache of its own, and what they did.
 type cached struct {
 	http.Handler
-	t     testing.TB
-	calls *atomic.Int64
-	rdb   redis.UniversalClient
-	store *cache.Store
-	wrap  middleware.Middleware // the cache alone
+	t      testing.TB
+	calls  *atomic.Int64
+	rdb    redis.UniversalClient
+	prefix string
+	store  *cache.Store
+	wrap   middleware.Middleware // the cache alone
 }
 
 // newCached puts h behind a cache on a Redis of the test's own.
@@ -51,7 +52,7 @@ func newCachedFor(t testing.TB, rdb redis.UniversalClient, prefix string, settin
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cached{t: t, calls: new(atomic.Int64), rdb: rdb, store: store, wrap: middleware.Cache(store, options...)}
+	c := &cached{t: t, calls: new(atomic.Int64), rdb: rdb, prefix: prefix, store: store, wrap: middleware.Cache(store, options...)}
 	c.Handler = c.wrap(c.counted(h))
 	return c
 }

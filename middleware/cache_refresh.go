@@ -117,11 +117,10 @@ func (s *refreshes) end(id string, ok bool) {
 
 // serveAndRefresh answers with a stale response, or one that is due early, and has it
 // refreshed unless that is being done (RFC 5861 section 3).
-func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, next http.Handler) {
-	selection, spans := choose(a, stored)
+func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, o opened, next http.Handler) {
 	id := a.key + c.variant(c.policy.Vary(stored.header()), a.query.Header)
 	if a.sight.Busy || !c.refreshes.begin(id) {
-		c.serveStored(w, a, stored, d, selection, spans)
+		c.serveStored(w, a, stored, d, o)
 		return
 	}
 	b := c.refreshRequest(a, stored)
@@ -131,7 +130,7 @@ func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored 
 			c.refreshes.end(id, true)
 			b.yield(false)
 		}
-		c.serveStored(w, a, stored, d, selection, spans)
+		c.serveStored(w, a, stored, d, o)
 		return
 	}
 	// The answer leaves now. Another request of the client's must not wait behind it
@@ -139,7 +138,15 @@ func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored 
 	if a.request.ProtoMajor == 1 {
 		w.Header()["Connection"] = []string{"close"}
 	}
-	c.serveStored(w, a, stored, d, selection, spans)
+	served := false
+	defer func() {
+		if !served { // it was cut short
+			c.refreshes.end(id, true)
+			b.yield(false)
+		}
+	}()
+	c.serveStored(w, a, stored, d, o)
+	served = true
 	_ = http.NewResponseController(w).Flush() // it leaves later, then
 	c.refresh(context.Background(), b, id, next)
 }

@@ -53,7 +53,9 @@ func (f *forwarded) notModified() bool {
 	}
 	fields, rules := f.freshen(own, update)
 	f.found = &storedResponse{rules: rules, body: f.found.body}
-	f.serveFound(fields, update, rfc9111.Status{Fwd: f.fwd, FwdStatus: http.StatusNotModified, Stored: f.kept})
+	if !f.serveFound(fields, update, rfc9111.Status{Fwd: f.fwd, FwdStatus: http.StatusNotModified, Stored: f.kept}) {
+		return f.retry()
+	}
 	return true
 }
 
@@ -89,7 +91,7 @@ func (f *forwarded) freshen(own map[string]storedField, update http.Header) (map
 		rules = was
 	case verdict.OK():
 		vary := f.cache.policy.Vary(h)
-		f.put(rules, vary, fields, []byte(f.found.body))
+		f.put(rules, vary, fields, nil)
 		return fields, rules
 	case verdict.AboutRequest():
 		// What this client may have says nothing of what others may.
@@ -102,12 +104,16 @@ func (f *forwarded) freshen(own map[string]storedField, update http.Header) (map
 	return fields, rules
 }
 
-// serveFound answers with what is stored, under the given fields. A cookie that the
-// answer sets is this client's, whether it may be stored or not.
-func (f *forwarded) serveFound(fields map[string]storedField, update http.Header, said rfc9111.Status) {
+// serveFound answers with what is stored, under the given fields, unless that cannot be
+// read. A cookie that the answer sets is this client's, whether it may be stored or not.
+func (f *forwarded) serveFound(fields map[string]storedField, update http.Header, said rfc9111.Status) bool {
 	age := rfc9111.CurrentAge(f.found.rules.InitialAge, f.found.rules.ResponseTime, f.answered)
 	said.TTL, said.HasTTL = f.found.rules.Lifetime-age, true
 	selection, spans := f.selection(headerOf(fields))
+	o, err := f.open(selection, spans)
+	if err != nil {
+		return false
+	}
 	f.reset()
 	h := f.w.Header()
 	setFields(h, fields)
@@ -116,14 +122,33 @@ func (f *forwarded) serveFound(fields map[string]storedField, update http.Header
 	}
 	rfc9111.SetAge(h, age)
 	f.cache.say(h, &f.asked, CacheRevalidated, said, age)
-	writeStored(f.w, f.query.Method, f.found, selection, spans)
+	f.write(o)
+	return true
+}
+
+// open opens what was chosen of what is stored. A refresh has no client to send it to.
+func (f *forwarded) open(selection rfc9111.Selection, spans []rfc9111.Span) (opened, error) {
+	if f.alone {
+		return opened{selection: selection, spans: spans}, nil
+	}
+	o, err := f.found.open(f.request.Context(), f.query.Method, selection, spans)
+	if err != nil {
+		f.cache.log.report(f.request.Context(), "a stored body cannot be read", err)
+	}
+	return o, err
+}
+
+// write sends what was opened.
+func (f *forwarded) write(o opened) {
+	h := f.w.Header()
+	f.broken = writeStored(f.request.Context(), f.w, f.query.Method, f.found, o)
 	f.trailer = trailersOf(h)
 }
 
 // selection says what of the stored response answers the client: what was found fit
 // to be validated has at least a part of it.
 func (f *forwarded) selection(h http.Header) (rfc9111.Selection, []rfc9111.Span) {
-	return rfc9111.Select(f.query, f.found.rules, h, int64(len(f.found.body)), nil)
+	return rfc9111.Select(f.query, f.found.rules, h, f.found.body.Len(), nil)
 }
 
 // reset makes the header what it was before the handler was asked.
@@ -161,14 +186,17 @@ func (f *forwarded) serveOnError(status int) bool {
 	if selection == rfc9111.SelectNone {
 		return false
 	}
+	o, err := f.open(selection, spans)
+	if err != nil {
+		return false
+	}
 	f.reset()
 	h := f.w.Header()
 	f.found.setHeader(h)
 	rfc9111.SetAge(h, d.Age)
 	said := rfc9111.Status{Fwd: f.fwd, FwdStatus: status, TTL: d.TTL, HasTTL: true, Detail: d.Verdict.String()}
 	f.cache.say(h, &f.asked, CacheStale, said, d.Age)
-	writeStored(f.w, f.query.Method, f.found, selection, spans)
-	f.trailer = trailersOf(h)
+	f.write(o)
 	return true
 }
 
@@ -189,7 +217,7 @@ func (f *forwarded) freshenByHead() {
 
 // span is what is stored of the whole.
 func (s *storedResponse) span() rfc9111.Span {
-	return rfc9111.Span{First: s.rules.First, End: s.rules.First + int64(len(s.body))}
+	return rfc9111.Span{First: s.rules.First, End: s.rules.First + s.body.Len()}
 }
 
 // complete answers with the whole, of which a part is stored and the handler is about
@@ -208,8 +236,13 @@ func (f *forwarded) complete() bool {
 	rules, verdict := f.cache.storable(f.query, rfc9111.Response{
 		Status: http.StatusPartialContent, Header: update, RequestTime: f.started, ResponseTime: f.answered,
 	})
+	before, err := f.found.body.Open(f.request.Context(), 0, f.found.body.Len())
+	if err != nil {
+		return false
+	}
 	if verdict.OK() { // join makes it a 200 when all of it has come
 		f.header, f.rules, f.vary = update, rules, f.cache.policy.Vary(update)
+		f.collect()
 	}
 	f.reset()
 	out := f.w.Header()
@@ -221,9 +254,10 @@ func (f *forwarded) complete() bool {
 	f.cache.say(out, &f.asked, CacheMiss, said, 0)
 	f.w.WriteHeader(http.StatusOK)
 	if f.missing.First > 0 {
-		_, _ = f.w.Write([]byte(f.found.body))
+		f.joined = true
+		f.broken = before.Copy(f.request.Context(), both{f})
 	} else {
-		f.tail = f.found.body
+		f.tail = &before
 	}
 	f.response.Watch(f)
 	return true
@@ -231,20 +265,19 @@ func (f *forwarded) complete() bool {
 
 // pass sends a piece of the part that completes what is stored, and keeps it.
 func (f *forwarded) pass(p []byte) bool {
+	if f.broken != nil {
+		return false // what it follows has not been sent
+	}
 	if room := f.missing.Len() - f.passed; int64(len(p)) > room {
 		p = p[:room]
 	}
 	n, err := f.w.Write(p)
 	f.passed += int64(n)
-	switch {
-	case err != nil:
-		f.header, f.body = nil, nil
+	if err != nil {
+		f.lose()
 		return false
-	case len(f.body)+len(p) > f.cache.store.MaxBytes():
-		f.header, f.body = nil, nil
-	case f.header != nil:
-		f.body = append(f.body, p...)
 	}
+	f.take(p)
 	return true
 }
 
@@ -253,34 +286,55 @@ func (f *forwarded) pass(p []byte) bool {
 // whether the result can be stored.
 func (f *forwarded) join(fields map[string]storedField) bool {
 	part, ok := rfc9111.ParseContentRange(f.header)
-	if !ok || int64(len(f.body)) > part.Len() || len(f.body) == 0 {
+	if !ok || f.received > part.Len() || f.received == 0 {
 		return false
 	}
 	// One that is cut short is what its beginning is (section 3.3).
-	part.End = part.First + int64(len(f.body))
-	if f.found != nil && f.found.rules.Status == http.StatusPartialContent && rfc9111.Combines(f.header, f.found.header()) {
+	part.End = part.First + f.received
+	switch {
+	case f.joined: // complete has begun at the first octet
+		part.Span = rfc9111.Span{First: 0, End: f.out.Len()}
+		f.inherit(fields)
+	case f.found != nil && f.found.rules.Status == http.StatusPartialContent && rfc9111.Combines(f.header, f.found.header()):
 		f.joinFound(&part, fields)
 	}
 	f.rules.First, f.rules.Size = part.First, part.Size
 	if part.First == 0 && part.End == part.Size {
 		f.rules.Status, f.rules.First, f.rules.Size = http.StatusOK, 0, 0
 	}
-	fields["Content-Length"] = storedField{values: []string{strconv.Itoa(len(f.body))}}
+	fields["Content-Length"] = storedField{values: []string{strconv.FormatInt(f.out.Len(), 10)}}
 	return true
 }
 
+// joinFound puts two parts together that are both in memory. Longer ones are not: a client
+// that reads a long body range by range would have all of it written with each.
 func (f *forwarded) joinFound(part *rfc9111.Part, fields map[string]storedField) {
-	if f.found.rules.Size != part.Size || len(f.found.body)+len(f.body) > 2*f.cache.store.MaxBytes() {
+	old, ok1 := f.found.body.Text()
+	new, ok2 := f.out.Bytes()
+	if !ok1 || !ok2 || f.found.rules.Size != part.Size {
 		return
 	}
-	all, body, ok := rfc9111.Join(f.found.span(), []byte(f.found.body), part.Span, f.body)
+	all, body, ok := rfc9111.Join(f.found.span(), []byte(old), part.Span, new)
 	if !ok {
 		return
 	}
-	part.Span, f.body = all, body
+	alone := f.out
+	f.collect()
+	if _, err := f.out.Write(body); err != nil {
+		f.out.Discard()
+		f.out = alone
+		return
+	}
+	alone.Discard()
+	part.Span = all
+	f.inherit(fields)
+}
+
+// inherit adds the stored fields that the new answer does not have (section 3.4).
+func (f *forwarded) inherit(fields map[string]storedField) {
 	for name, field := range f.found.own() {
 		if _, ok := fields[name]; !ok {
-			fields[name] = field // 3.4: what the new response does not say stays
+			fields[name] = field
 		}
 	}
 }

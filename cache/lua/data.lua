@@ -89,11 +89,12 @@ local function wake(name) redis.call('PUBLISH', ROOT .. ':wake:' .. name, '') en
 
 local function head(v)
   if not v then return nil end
-  local born, put, epoch, stored, fresh, cost, tags = string.match(v, '^w1 (%d+) (%d+) (%S+) (%d+) (%d+) (%d+) %S+ (%S*)\n')
+  local born, put, epoch, stored, fresh, cost, flags, tags =
+    string.match(v, '^w1 (%d+) (%d+) (%S+) (%d+) (%d+) (%d+) (%S+) (%S*)\n')
   local id = put
   born, put, fresh, cost = whole(born), whole(put), whole(fresh), whole(cost)
   if not (born and put and fresh and cost) or #stored > 15 then return nil end
-  return { id = id, born = born, put = put, epoch = epoch, fresh = fresh, cost = cost, tags = tags }
+  return { id = id, born = born, put = put, epoch = epoch, fresh = fresh, cost = cost, flags = flags, tags = tags }
 end
 
 local function tagged(tag) return string.sub(META, 1, -2) .. 't:' .. tag end

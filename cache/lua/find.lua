@@ -2,7 +2,7 @@
 -- done.
 --
 -- KEYS[1]  the resource, a hash: "by" the names that tell its variants apart; "v:V" the
---          entry of variant V; "d" the number of its last removal, "s" that of the last
+--          entry of variant V; "b:V" its body, if that is not in chunks; "d" the number of its last removal, "s" that of the last
 --          time it was made stale
 -- KEYS[2]  lease of the variant, KEYS[3] the shard's hash
 -- ARGV[1]  variant, ARGV[2] the names it is one by
@@ -11,21 +11,34 @@
 -- ARGV[5]  how long the lease lasts, in ms
 -- ARGV[6]  1 to take it for what is missing or stale
 -- ARGV[7]  and for what is fresh for less than this many times its cost; 0: never
+-- ARGV[8]  1 to bring the first chunk of a body as well, if all of them are there
 --
 -- Returns { verdict, now, n, epoch, names or nil, entry or nil, ms until the lease ends,
--- 1 if the entry was made stale }. Verdicts: 0 nothing fresh, 1 fresh, 2 make it, 3
--- somebody else is making it, 4 fresh and yours to make anew, 7 it could not be kept
--- lately, 8 the names are others.
+-- 1 if the entry was made stale, the body or its first chunk or nil }. Verdicts: 0
+-- nothing fresh, 1 fresh, 2 make it, 3 somebody else is making it, 4 fresh and yours to
+-- make anew, 7 it could not be kept lately, 8 the names are others.
 local at, s = now(), look()
-local r = redis.pcall('HMGET', KEYS[1], 'by', 'd', 's', 'v:' .. ARGV[1])
+local r = redis.pcall('HMGET', KEYS[1], 'by', 'd', 's', 'v:' .. ARGV[1], 'b:' .. ARGV[1])
 if r.err then r = {} end
-local by, stale = r[1] or nil, 0
+local by, stale, first = r[1] or nil, 0, false
 local h = head(r[4])
 if h and (covered(s, ARGV[3], h.epoch, h.born, h.put, h.tags) or h.born < (whole(r[2]) or 0)) then h = nil end
 if h and (softened(s, ARGV[3], h.born, h.tags) or h.born < (whole(r[3]) or 0)) then stale = 1 end
+if h then
+  local b = body(h.flags)
+  if not b then
+    h = nil
+  elseif b.n == 0 then
+    first = b.size > 0 and r[5]
+    if b.size > 0 and not first then h = nil end
+  elseif ARGV[8] == '1' then
+    first = present(b.id, 0, b.n) == b.n and text(chunk(b.id, 0))
+    if not first then h = nil end
+  end
+end
 
 local function reply(verdict, left)
-  return { verdict, at, s and s.n or 0, s and s.e or '', by or false, h and r[4] or false, left or 0, stale }
+  return { verdict, at, s and s.n or 0, s and s.e or '', by or false, h and r[4] or false, left or 0, stale, h and first or false }
 end
 
 if by and by ~= ARGV[2] then
