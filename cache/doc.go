@@ -109,7 +109,7 @@
 //	               up to 1 s
 //	Store          the source; then ErrNotInvalidated, as the cache may be behind
 //	Set, Delete…   ErrUnavailable: it may have happened or not
-//	middleware     the handler answers
+//	middleware     the handler answers, for all who ask a process at the same time
 //
 // # Keys in Redis
 //

@@ -98,6 +98,8 @@ type Found struct {
 	Busy bool
 	// Near says that the near tier had it, and Redis was not asked.
 	Near bool
+	// Silent says that Redis is: Claimed and Busy are then about this process alone.
+	Silent bool
 
 	store    *Store
 	asked    Resource
@@ -108,14 +110,16 @@ type Found struct {
 	token    string
 	factor   float64 // the earliness drawn
 	stop     func()  // ends the renewal of the claim
+	solo     *solo   // what is made while Redis is silent
 }
 
 // Find returns the variant of a resource that is meant for the caller. It costs one
 // round trip, and a second when other names are met than this process last saw; none
 // when the near tier has a fresh one.
 //
-// The error is of kind ErrUnavailable when Redis is silent, within the budget; Found then
-// keeps nothing. What somebody else put under the key is not found; ErrCorrupt is for
+// The error is of kind ErrUnavailable when Redis is silent, within the budget. With Claim,
+// one caller of this process is told to make it then, and the others to wait: Keep gives it
+// to them, and stores nothing. What somebody else put under the key is not found; ErrCorrupt is for
 // what does not decode: Found may have the claim then.
 func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 	names := s.names.get(r.Key)
@@ -135,7 +139,7 @@ func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 		f.sent = monotonic()
 		cmd := f.plan(names)
 		if err := s.conn.Exec(ctx, cmd); err != nil {
-			return Found{}, wrap(ctx, "find", err)
+			return s.findSolo(ctx, f, wrap(ctx, "find", err))
 		}
 		a, by, err := parseFound(cmd.Slice(), f.sent)
 		if err != nil {
@@ -243,7 +247,7 @@ func (f *Found) take(ctx context.Context, a *answer) error {
 	body, err := parseBody(f.store, f.resource.shard, a.entry.flags, a.first, a.along)
 	var value any
 	if err == nil {
-		value, err = f.value(a.entry.data, body)
+		value, err = f.unsealed(a.entry.data, body)
 	}
 	if err != nil {
 		return fmt.Errorf("cache: find: %w: %w", ErrCorrupt, err)
@@ -255,6 +259,15 @@ func (f *Found) take(ctx context.Context, a *answer) error {
 		f.store.near.keepFound(f, a)
 	}
 	return nil
+}
+
+// unsealed is the value of what Redis holds.
+func (f *Found) unsealed(stored string, body *Body) (any, error) {
+	data, err := unseal(stored)
+	if err != nil {
+		return nil, err
+	}
+	return f.value(data, body)
 }
 
 // value is what Decode makes of data.
@@ -311,6 +324,11 @@ func (f *Found) Keep(ctx context.Context, v Variant) (kept bool, err error) {
 		f.Yield(ctx, false)
 		return false, err
 	}
+	if f.solo != nil {
+		s.names.put(f.asked.Key, v.By)
+		s.endSolo(f, &v, body, v.Fresh == 0)
+		return false, nil
+	}
 	f.end()
 	k.flags = body.form()
 	args := append(k.args(f.resource.name, f.token), variantName(v.Name), v.By, f.state.n, f.state.epoch, maxVariants, f.wakeName(), newToken(), passFor.Milliseconds(),
@@ -362,13 +380,17 @@ func (s *Store) variant(v *Variant) (*keeping, error) {
 	if err := checkTags(v.Tags); err != nil {
 		return nil, fmt.Errorf("cache: keep: %w: %w", ErrConfig, err)
 	}
-	return &keeping{ttl: min(v.Fresh, maxTTL), keep: min(v.Keep, maxTTL), flags: flagNone, tags: v.Tags, data: v.Data, cost: v.Cost}, nil
+	return &keeping{ttl: min(v.Fresh, maxTTL), keep: min(v.Keep, maxTTL), flags: flagNone, tags: v.Tags, data: seal(v.Data), cost: v.Cost}, nil
 }
 
 // Yield gives a claim up, so that somebody else makes it. With pass, which says that it
 // may not be kept, nobody waits for it or claims it for 10 s. It does nothing without a
 // claim, or after Keep.
 func (f *Found) Yield(ctx context.Context, pass bool) {
+	if f.solo != nil {
+		f.store.endSolo(f, nil, nil, pass)
+		return
+	}
 	if f.token == "" {
 		return
 	}
@@ -391,20 +413,19 @@ func (f *Found) end() {
 }
 
 // Wait returns when whoever was making what Find found missing has ended, or may have,
-// and at the latest when ctx or longest ends. The caller then calls Find again.
-func (f *Found) Wait(ctx context.Context, longest time.Duration) {
-	if !f.Busy {
-		return
+// and at the latest when ctx or longest ends. The caller then calls Find again; unless ok,
+// as made is what was made for all while Redis is silent.
+func (f *Found) Wait(ctx context.Context, longest time.Duration) (made Found, ok bool) {
+	switch {
+	case !f.Busy:
+		return Found{}, false
+	case f.solo != nil:
+		return f.waitSolo(ctx, longest)
 	}
 	w := f.store.watch(f)
-	timer := time.NewTimer(longest)
-	defer timer.Stop()
-	select {
-	case <-w.done:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	pause(ctx, w.done, longest)
 	f.store.unwatch(w)
+	return Found{}, false
 }
 
 // DeleteResource removes the resource of a key with all its variants: see
@@ -432,6 +453,7 @@ func (s *Store) purge(ctx context.Context, what, key string, softly int) error {
 		s.near.forget(p.shard)
 		return wrap(ctx, what, err)
 	}
+	s.desert()
 	s.near.untagged(p.shard, []string{resourceTag(p.key)}, &o)
 	return nil
 }

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -197,4 +198,127 @@ func TestStore_invalidatesResources(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Who waits for a claim that has ended and been taken anew, before they could hear of
+// it, looks again: nobody knows that they wait, and the new one's end would wake nobody.
+//
+// Red when leased counts a lease that is not marked as waited for.
+func TestFound_Wait_takenAnew(t *testing.T) {
+	t.Parallel()
+	testkit.Each(t, func(t *testing.T, b *testkit.Backend) {
+		t.Parallel()
+		makers := newMakers(t, b, 3)
+		ctx := t.Context()
+		find := func(m maker) cache.Found {
+			t.Helper()
+			f, err := m.Find(ctx, cache.Resource{Key: "k", Variant: plain, Claim: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}
+		first := find(makers[0])
+		waits := find(makers[1])
+		first.Yield(ctx, false)
+		second := find(makers[2])
+		if !first.Claimed || !waits.Busy || !second.Claimed {
+			t.Fatalf("got %+v, %+v, %+v; want a claim, somebody who waits, and a claim", first, waits, second)
+		}
+		woken := func() <-chan struct{} {
+			done := make(chan struct{})
+			go func() { defer close(done); waits.Wait(ctx, time.Minute) }()
+			return done
+		}
+		await(t, "a look at who makes it now", woken())
+		if waits = find(makers[1]); !waits.Busy {
+			t.Fatalf("got %+v; want it busy", waits)
+		}
+		done := woken()
+		second.Yield(ctx, false)
+		await(t, "the second claim's end", done)
+	})
+}
+
+// While Redis is silent one caller of a process makes a resource, and who asks meanwhile
+// has it; unless it is another variant, may not be kept, or was asked for after a second.
+//
+// Red, in this order, when findSolo lets nobody wait; waitSolo compares no names; endSolo
+// remembers no pass; findSolo looks at no age; and when purges leave solos alone.
+func TestStore_resourcesWhileSilent(t *testing.T) {
+	t.Parallel()
+	b := testkit.Server(t)
+	p := testkit.NewProxy(t, b.Addrs()[0])
+	store, err := cache.New(p.Client(t), cache.WithPrefix(b.Prefix(t)), cache.WithTimeout(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	p.Hang()
+	find := func(key, user string) cache.Found {
+		t.Helper()
+		f, err := store.Find(ctx, cache.Resource{Key: key, Claim: true, Variant: func(names string) string {
+			if names == "" {
+				return ""
+			}
+			return user
+		}})
+		if !errors.Is(err, cache.ErrUnavailable) || !f.Silent {
+			t.Fatalf("got %+v, %v; want it to be silent", f, err)
+		}
+		return f
+	}
+	v := cache.Variant{Data: []byte("v"), Fresh: time.Minute, Keep: time.Minute}
+	keep := func(f cache.Found, v cache.Variant) {
+		t.Helper()
+		if kept, err := f.Keep(ctx, v); kept || err != nil {
+			t.Errorf("got %v, %v; want it not kept", kept, err)
+		}
+	}
+	first, second := find("k", "ann"), find("k", "ben")
+	if !first.Claimed || !second.Busy {
+		t.Fatalf("got %+v, %+v; want the second one to wait", first, second)
+	}
+	if _, ok := second.Wait(ctx, time.Millisecond); ok {
+		t.Error("something was made before it was")
+	}
+	keep(first, v)
+	if made, ok := second.Wait(ctx, time.Minute); !ok || made.Value != "v" {
+		t.Errorf("got %+v, %v; want what was made", made, ok)
+	}
+	// A panic, or a client that leaves.
+	first, second = find("k", "ann"), find("k", "ben")
+	first.Yield(ctx, false)
+	if _, ok := second.Wait(ctx, time.Minute); ok || !find("k", "ben").Claimed {
+		t.Error("want the next one to make it")
+	}
+	first, second = find("vary", "ann"), find("vary", "ben")
+	own := v
+	own.By, own.Name = "X-User", "ann"
+	keep(first, own)
+	if made, ok := second.Wait(ctx, time.Minute); ok {
+		t.Errorf("ben got %+v", made)
+	}
+	if again := find("vary", "ben"); !again.Claimed {
+		t.Errorf("got %+v; want ben to make his own", again)
+	}
+	first, second = find("pass", "ann"), find("pass", "ben")
+	first.Yield(ctx, true)
+	if _, ok := second.Wait(ctx, time.Minute); ok {
+		t.Error("got what may not be kept")
+	}
+	if f := find("pass", "ben"); f.Claimed || f.Busy {
+		t.Errorf("got %+v; want nobody to wait for it", f)
+	}
+	find("old", "ann")
+	testkit.Eventually(t, "nobody to wait for what began a second ago", func() bool { return find("old", "ben").Claimed })
+	// Redis is back for a purge, and silent again.
+	first = find("purged", "ann")
+	p.Heal()
+	testkit.Eventually(t, "a purge", func() bool { return store.DeleteTags(ctx, "tag") == nil })
+	p.Hang()
+	if f := find("purged", "ben"); !f.Claimed {
+		t.Errorf("got %+v; want no wait for what began before a purge", f)
+	}
+	keep(first, v)
 }

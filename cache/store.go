@@ -34,6 +34,7 @@ type Store struct {
 	mu      sync.Mutex
 	flights map[string]*flight // by name: loads and waits that callers may join
 	watches map[string]*watch  // by lease: who waits for somebody else's claim to end
+	solos   map[nearKey]*solo  // what is made while Redis is silent
 	running int                // flights and watches
 	ended   *sync.Cond         // on mu: one of them has
 	closed  bool
@@ -50,6 +51,7 @@ func New(client redis.UniversalClient, options ...Option) (*Store, error) {
 	s := &Store{
 		conn: conn, prefix: c.prefix, set: c.settings, observe: c.observe,
 		maxBody: c.maxBody, shards: newShards(c.prefix), flights: make(map[string]*flight), watches: make(map[string]*watch),
+		solos: make(map[nearKey]*solo),
 	}
 	s.ended = sync.NewCond(&s.mu)
 	s.closing, s.close = context.WithCancel(context.Background())

@@ -86,14 +86,15 @@ func (s *Store) untilFree(ctx context.Context, lease, channel string) {
 }
 
 // leased is for how long a lease lasts at the most; 0 if there is none, or Redis is
-// silent.
+// silent. Nor does one count that is not marked as waited for: it was taken after the one
+// that was met, and its end would wake nobody.
 func (s *Store) leased(ctx context.Context, lease string) time.Duration {
 	value := rdb.NewCmd(lease, "get", lease).Replayable()
 	left := rdb.NewCmd(lease, "pttl", lease).Replayable()
 	if err := s.conn.Exec(ctx, value, left); err != nil {
 		return 0
 	}
-	if text, _ := value.Text(); !strings.HasPrefix(text, "L ") {
+	if text, _ := value.Text(); !strings.HasPrefix(text, "L ") || !strings.HasSuffix(text, " 1") {
 		return 0
 	}
 	return time.Duration(left.Int()) * time.Millisecond

@@ -58,7 +58,8 @@ import (
 // Requests are for the same resource if scheme, path and query are the same, octet
 // for octet, and Host whatever its case, before and after what http.StripPrefix
 // and its like did to them. What an answer says in No-Vary-Search is learnt by each
-// process as it comes by; [WithKeyQuery] says which parts of a query count at all. Which
+// process as it comes by, and the answers after it are kept by that; [WithKeyQuery] says
+// which parts of a query count at all. Which
 // handler answers is no part of it: services that answer the same URL differently need a
 // cache.WithPrefix each on a shared Redis.
 // Requests with a body or If-Match, and those that [WithBypass] names, go to the handler.
@@ -70,7 +71,8 @@ import (
 // not stored, and are theirs to set on a hit as well.
 //
 // When Redis is silent the handler answers, within the store's budget, and
-// nothing is stored; nor is anything removed, so that what an unsafe request
+// nothing is stored; requests for the same within a second that this process has at the
+// same time go together all the same. Nor is anything removed, so that what an unsafe request
 // made old may be served until its lifetime ends. What clients are not told is
 // logged to slog.Default, at most a line a second.
 //
@@ -203,15 +205,17 @@ func (c *responseCache) serve(w http.ResponseWriter, r *http.Request, next http.
 // notes in a why. While somebody else is making one, it waits.
 func (c *responseCache) answer(w http.ResponseWriter, a *asked, next http.Handler) bool {
 	claim := a.collapsible() && c.wait > 0
+	var stored storedResponse
+	ok := c.find(a, claim, &stored)
 	again := false // what was found is not all there: Redis finds what is
 	for until := time.Now().Add(c.wait); ; {
-		var stored storedResponse
-		if c.find(a, claim, &stored) && c.reuse(w, a, &stored, next) {
+		if ok && c.reuse(w, a, &stored, next) {
 			return true
 		}
 		if a.broken && !again {
 			again = true
 			a.yield(false)
+			ok = c.find(a, claim, &stored)
 			continue
 		}
 		left := time.Until(until)
@@ -222,8 +226,18 @@ func (c *responseCache) answer(w http.ResponseWriter, a *asked, next http.Handle
 			a.detail = "collapse-timeout"
 			return false
 		}
-		a.sight.Wait(a.request.Context(), left)
+		made, given := a.sight.Wait(a.request.Context(), left)
 		a.found, a.shared = nil, true
+		if given {
+			a.sight, a.now = made, made.Now
+			if stored.take(&made) && c.reuse(w, a, &stored, next) {
+				return true
+			}
+			a.found = nil // it is in no store
+			return false
+		}
+		a.key, a.search = c.searches.keyOf(a.resource) // by what the other one has learnt
+		ok = c.find(a, claim, &stored)
 	}
 }
 
@@ -282,22 +296,32 @@ func (c *responseCache) find(a *asked, claim bool, stored *storedResponse) (ok b
 		c.log.report(r.Context(), "a stored response does not decode", err)
 	case err != nil:
 		c.silent(a, err)
+		// Who waits for its answer is given it all the same.
+		a.sight, a.sighted, a.keep = found, a.key, found.Claimed
 		return false
 	}
 	a.keep, a.sight, a.sighted, a.now = true, found, a.key, found.Now
-	held, ok := found.Value.(*storedResponse)
-	if !ok {
+	if !stored.take(&found) {
 		a.fwd = rfc9111.FwdURIMiss
 		if found.Others {
 			a.fwd = rfc9111.FwdVaryMiss
 		}
 		return false
 	}
-	*stored = *held // others share it
-	stored.body = found.Body
-	stored.rules.ResponseTime = found.StoredAt
+	return true
+}
+
+// take makes s what was found; false if nothing was.
+func (s *storedResponse) take(found *cache.Found) bool {
+	held, ok := found.Value.(*storedResponse)
+	if !ok {
+		return false
+	}
+	*s = *held // others share it
+	s.body = found.Body
+	s.rules.ResponseTime = found.StoredAt
 	if found.Expired {
-		stored.rules.Lifetime = 0
+		s.rules.Lifetime = 0
 	}
 	return true
 }

@@ -13,6 +13,21 @@ func KeyOf(r *http.Request) string { return resourceOf(r).key() }
 // WithRandom has a cache draw from f.
 func WithRandom(f func() float64) CacheOption { return func(c *responseCache) { c.random = f } }
 
+// KeyUnder is the key where answers say No-Vary-Search, and what that makes of the query.
+func KeyUnder(r *http.Request, field string) (key, query string) {
+	u := resourceOf(r)
+	return u.keyUnder(field), rfc9111.ParseNoVarySearch(http.Header{"No-Vary-Search": {field}}).Query(u.query)
+}
+
+// KeyOfAll is what a path with whatever query is learnt under.
+func KeyOfAll(r *http.Request) string { return resourceOf(r).allQueries() }
+
+// VariantOf is the variant that a request's header selects.
+func VariantOf(vary string, h http.Header) string {
+	c := new(responseCache)
+	return c.variant(c.vary(vary), h)
+}
+
 // EntryVersion is the first byte of an entry.
 const EntryVersion = entryVersion
 

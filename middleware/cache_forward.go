@@ -166,7 +166,7 @@ func (f *forwarded) BeforeHeader(status int) bool {
 	if f.keep {
 		f.decide(status)
 	}
-	said := rfc9111.Status{Fwd: f.fwd, Stored: f.header != nil, Collapsed: f.shared, Detail: f.detail}
+	said := rfc9111.Status{Fwd: f.fwd, Stored: f.header != nil && !f.sight.Silent, Collapsed: f.shared, Detail: f.detail}
 	if said.Detail == "" && f.why != 0 && !f.why.OK() {
 		said.Detail = f.why.String()
 	}
@@ -198,8 +198,14 @@ func (f *forwarded) decide(status int) {
 		f.yield(true)
 		return
 	}
+	if f.learn(h); f.sighted != f.key && f.query.Method == http.MethodGet {
+		// Nobody has looked where it is to be kept before it was made, so that a purge of
+		// the meantime would not show. The next one is kept.
+		f.detail = "no-vary-search"
+		f.yield(false)
+		return
+	}
 	f.header, f.rules, f.vary = h, rules, f.cache.policy.Vary(h)
-	f.learn()
 	f.collect()
 }
 
@@ -315,8 +321,7 @@ func (f *forwarded) put(rules rfc9111.Stored, vary rfc9111.Vary, fields map[stri
 	f.kept = kept
 }
 
-// look finds the place of an answer that has not been looked for: one to POST, or one
-// that is kept under another key than it was asked for by.
+// look finds the place of an answer to POST, which was not looked for.
 func (f *forwarded) look(ctx context.Context) bool {
 	f.yield(false)
 	a := f.asked

@@ -95,13 +95,13 @@ func (u resource) keyUnder(field string) string {
 }
 
 // learn has the answer kept under the key that its own No-Vary-Search asks for.
-func (f *forwarded) learn() {
-	lines := f.header["No-Vary-Search"]
+func (f *forwarded) learn(h http.Header) {
+	lines := h["No-Vary-Search"]
 	if len(lines) == 0 && f.search == "" || f.resource.target != "" {
 		return
 	}
 	field := strings.Join(lines, ", ")
-	if len(field) > maxSearchField || rfc9111.ParseNoVarySearch(f.header).None() {
+	if len(field) > maxSearchField || rfc9111.ParseNoVarySearch(h).None() {
 		field = ""
 	}
 	if field == f.search {

@@ -28,25 +28,27 @@ func took(t *testing.T, what string, limit time.Duration, do func()) {
 	}
 }
 
+// faultsOfRedis are how a server is silent.
+var faultsOfRedis = map[string]struct {
+	begin, end func(*testing.T, *testkit.Backend)
+	lost       bool // what was stored
+}{
+	"paused": {
+		func(_ *testing.T, b *testkit.Backend) { b.Pause() },
+		func(_ *testing.T, b *testkit.Backend) { b.Resume() }, false,
+	},
+	"killed": {
+		func(_ *testing.T, b *testkit.Backend) { b.Kill() },
+		func(t *testing.T, b *testkit.Backend) { b.Restart(t) }, true,
+	},
+}
+
 // While Redis is silent the handler answers, within the budget, and is not asked
 // by way of the cache: find failed, so no keep. After it the same program stores
 // and serves again.
 func TestCache_silence(t *testing.T) {
 	t.Parallel()
-	faults := map[string]struct {
-		begin, end func(*testing.T, *testkit.Backend)
-		lost       bool // what was stored
-	}{
-		"paused": {
-			func(_ *testing.T, b *testkit.Backend) { b.Pause() },
-			func(_ *testing.T, b *testkit.Backend) { b.Resume() }, false,
-		},
-		"killed": {
-			func(_ *testing.T, b *testkit.Backend) { b.Kill() },
-			func(t *testing.T, b *testkit.Backend) { b.Restart(t) }, true,
-		},
-	}
-	for name, fault := range faults {
+	for name, fault := range faultsOfRedis {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := testkit.Server(t)
