@@ -43,6 +43,8 @@ define SOAKS
 ./ratelimit/quota ^TestLedger_exactUnderFaults$$
 ./middleware ^TestEvents_(disconnects|shutdown)$$
 ./middleware ^TestIdempotency_(bursts|killed)
+./middleware ^TestCache_(collapse|collapseKilled|collapseBroken|privacy|outage|flat)$$
+./middleware ^TestPurger_(commands|races|reach)$$
 endef
 export SOAKS
 

@@ -3,10 +3,8 @@ package middleware_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -47,17 +45,7 @@ func runTill(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	server := &http.Server{Handler: h}
-	go func() { <-ctx.Done(); server.Close() }()
-	testkit.Emit("http://" + listener.Addr().String())
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return serveChild(ctx, h)
 }
 
 // The points at which a request stops its process, for the parent to kill it: that which
@@ -145,19 +133,7 @@ func (w stopWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // open starts n processes, and returns where they are.
 func (c *till) open(t *testing.T, n int) (children *testkit.Processes, addrs []string) {
 	t.Helper()
-	args, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	children = testkit.Spawn(t, n, "till", string(args))
-	addrs = make([]string, n)
-	for range n {
-		line := children.Next()
-		if err := json.Unmarshal(line.JSON, &addrs[line.Child]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return children, addrs
+	return openChildren(t, n, "till", c)
 }
 
 // paid is an answer of a till.
