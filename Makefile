@@ -23,9 +23,14 @@ help: ## print this list
 run: ## start the quickstart on localhost:8080; embedded Redis unless REDIS_URL is set
 	$(GO) run ./examples/quickstart
 
+.PHONY: shop
+shop: ## start the shop, all of Weir in one application, on localhost:8082; embedded Redis unless REDIS_URL is set
+	$(GO) -C examples/shop run .
+
 .PHONY: test
 test: ## run all tests; those that need redis-server are skipped, loudly, without it
 	$(GO) test $(TESTFLAGS) ./...
+	$(GO) -C examples/shop test $(TESTFLAGS) ./...
 	@if command -v redis-server >/dev/null; then $(GO) -C internal/bench test ./...; fi
 	@command -v redis-server >/dev/null || { \
 		echo; \
@@ -61,9 +66,12 @@ check: ## gofmt, go vet, staticcheck, go mod tidy: all must find nothing
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
-	$(GO) -C internal/bench vet ./...
-	$(GO) -C internal/bench mod tidy -diff
-	cd internal/bench && $$($(GO) -C ../.. tool -n staticcheck) ./...
+	@set -e; for module in internal/bench examples/shop; do \
+		echo "$$module"; \
+		$(GO) -C $$module vet ./...; \
+		$(GO) -C $$module mod tidy -diff; \
+		(cd $$module && $$($(GO) -C ../.. tool -n staticcheck) ./...); \
+	done
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (10s)

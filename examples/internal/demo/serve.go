@@ -17,8 +17,9 @@ const drainTimeout = 10 * time.Second
 
 // Serve serves handler on addr until SIGINT or SIGTERM, and then until the
 // requests under way are answered. The first line on stdout is "listening on
-// ADDR", with the port chosen if addr's was 0.
-func Serve(addr string, handler http.Handler) error {
+// ADDR", with the port chosen if addr's was 0. The functions of stopping are called
+// when the signal comes: for what would not end by itself, such as event streams.
+func Serve(addr string, handler http.Handler, stopping ...func()) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	listener, err := net.Listen("tcp", addr)
@@ -29,6 +30,9 @@ func Serve(addr string, handler http.Handler) error {
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+	}
+	for _, f := range stopping {
+		server.RegisterOnShutdown(f)
 	}
 	fmt.Println("listening on", listener.Addr())
 	failed := make(chan error, 1)
