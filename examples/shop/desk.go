@@ -18,16 +18,16 @@ import (
 //	shop:{user:ID}:recent       list        30 days from the last order
 //	shop:{user:ID}:roles        set         none
 //
-// It waits for Redis for at most ownBudget, and not at all for a while after it was
-// silent.
+// It waits for Redis for as long as Weir does, and for a while after it was silent
+// not at all.
 type desk struct {
 	rdb    redis.UniversalClient
+	wait   time.Duration
 	silent atomic.Int64 // until when, µs since 1970
 }
 
 const (
-	ownBudget  = 50 * time.Millisecond
-	ownSilence = 250 * time.Millisecond
+	silence = 250 * time.Millisecond
 
 	boardKey      = "shop:{sales}:board"
 	boardLifetime = 30 * 24 * time.Hour
@@ -67,8 +67,8 @@ func within[T any](ctx context.Context, d *desk, f func(context.Context) (T, err
 			return none, fmt.Errorf("%w: %w", errSilent, r.err)
 		}
 		return r.v, r.err
-	case <-time.After(ownBudget):
-		d.silent.Store(time.Now().Add(ownSilence).UnixMicro())
+	case <-time.After(d.wait):
+		d.silent.Store(time.Now().Add(silence).UnixMicro())
 		return none, errSilent
 	case <-ctx.Done():
 		return none, ctx.Err()

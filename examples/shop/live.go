@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
@@ -20,7 +21,7 @@ import (
 type live struct {
 	instance string
 	topic    *event.Topic[Counts]
-	orders   *event.Pattern[Notice]
+	all      *event.Pattern[json.RawMessage]
 
 	mu     sync.Mutex
 	counts Counts
@@ -132,7 +133,7 @@ func (l *live) tell(ctx context.Context) {
 // listen hears of orders, of all processes. It begins with those in the source, and
 // reads them again when it may have missed something.
 func (l *live) listen(ctx context.Context, source *source) {
-	sub, err := l.orders.Subscribe()
+	sub, err := l.all.Subscribe()
 	if err != nil {
 		slog.ErrorContext(ctx, "shop: cannot hear of orders", "err", err)
 		return
@@ -140,18 +141,29 @@ func (l *live) listen(ctx context.Context, source *source) {
 	defer sub.Close()
 	l.reload(ctx, source)
 	for e, err := range sub.All(ctx) {
-		switch {
-		case errors.Is(err, event.ErrGap):
+		if errors.Is(err, event.ErrGap) {
 			l.reload(ctx, source)
-		case err != nil:
+			continue
+		}
+		if err == nil && e.Topic != orderCounts {
+			err = l.hear(e.Topic, e.Value)
+		}
+		if err != nil {
 			slog.WarnContext(ctx, "shop: not an order", "err", err)
-		default:
-			l.mu.Lock()
-			l.heard = slices.Insert(l.heard, 0, Heard{Topic: e.Topic, Notice: e.Value})
-			l.heard = l.heard[:min(len(l.heard), heardLength)]
-			l.mu.Unlock()
 		}
 	}
+}
+
+func (l *live) hear(topic string, told json.RawMessage) error {
+	heard := Heard{Topic: topic}
+	if err := json.Unmarshal(told, &heard.Notice); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard = slices.Insert(l.heard, 0, heard)
+	l.heard = l.heard[:min(len(l.heard), heardLength)]
+	return nil
 }
 
 func (l *live) reload(ctx context.Context, source *source) {

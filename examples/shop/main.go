@@ -31,6 +31,7 @@ type config struct {
 	orders   int           // a minute and user
 	payment  time.Duration // how long one takes at least
 	lease    time.Duration // how soon another process goes on when one has died
+	wait     time.Duration // for Redis, at most
 	instance string        // what this process is called on the page
 }
 
@@ -59,6 +60,7 @@ func parseFlags(args []string, redisURL string, out io.Writer) (config, error) {
 	fs.IntVar(&cfg.orders, "orders", 20, "admit `N` orders a minute of one user")
 	fs.DurationVar(&cfg.payment, "payment", 400*time.Millisecond, "have a payment take at least `DURATION`, so that its lock can be seen")
 	fs.DurationVar(&cfg.lease, "lease", 10*time.Second, "go on with the work of a process that has died after `DURATION`, from 300ms to 1m")
+	fs.DurationVar(&cfg.wait, "wait", 50*time.Millisecond, "wait so long for Redis, `DURATION` from 1ms to 10s, before an answer says what it can without")
 	fs.StringVar(&cfg.instance, "instance", fmt.Sprintf("shop-%d", os.Getpid()), "what this process is called on the page, `NAME`")
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
@@ -75,6 +77,9 @@ func (c config) validate() error {
 	var mistakes []error
 	if c.payment < 0 || c.payment > 10*time.Second {
 		mistakes = append(mistakes, fmt.Errorf("-payment %v: write a duration up to 10s", c.payment))
+	}
+	if c.wait < time.Millisecond || c.wait > 10*time.Second {
+		mistakes = append(mistakes, fmt.Errorf("-wait %v: write a duration from 1ms to 10s", c.wait))
 	}
 	if c.lease < 300*time.Millisecond || c.lease > time.Minute {
 		mistakes = append(mistakes, fmt.Errorf("-lease %v: write a duration from 300ms to 1m", c.lease))

@@ -15,6 +15,9 @@ const (
 	orderCreated   = "order.created"
 	orderPaid      = "order.paid"
 	orderConfirmed = "order.confirmed"
+	// orderCounts is what each process counts. It is one of the family, so that one
+	// pattern, and one connection of a browser, has all.
+	orderCounts = "order.counts"
 )
 
 // Happened is an event of the stream, which is for the shop's own consumers.

@@ -51,30 +51,30 @@ type shop struct {
 // newShop makes everything and asks Redis for nothing, so that it works while Redis
 // is down. All mistakes come in one error.
 func newShop(cfg config, rdb redis.UniversalClient) (*shop, error) {
-	s := &shop{cfg: cfg, desk: &desk{rdb: rdb}, live: &live{instance: cfg.instance, held: make(map[string]int)}}
+	s := &shop{cfg: cfg, desk: &desk{rdb: rdb, wait: cfg.wait}, live: &live{instance: cfg.instance, held: make(map[string]int)}}
 	var mistakes []error
 	try := func(err error) { mistakes = append(mistakes, err) }
 	var err error
 
-	s.visits, err = ratelimit.New(rdb, ratelimit.PerMinute(cfg.visits).Named("visits"), ratelimit.WithName("shop visits"))
+	s.visits, err = ratelimit.New(rdb, ratelimit.PerMinute(cfg.visits).Named("visits"), ratelimit.WithName("shop visits"), ratelimit.WithTimeout(cfg.wait))
 	try(err)
-	s.logins, err = ratelimit.New(rdb, ratelimit.PerMinute(cfg.logins).Named("logins"), ratelimit.WithName("shop logins"))
+	s.logins, err = ratelimit.New(rdb, ratelimit.PerMinute(cfg.logins).Named("logins"), ratelimit.WithName("shop logins"), ratelimit.WithTimeout(cfg.wait))
 	try(err)
-	s.joins, err = ratelimit.New(rdb, ratelimit.PerHour(cfg.joins).Named("accounts"), ratelimit.WithName("shop accounts"))
+	s.joins, err = ratelimit.New(rdb, ratelimit.PerHour(cfg.joins).Named("accounts"), ratelimit.WithName("shop accounts"), ratelimit.WithTimeout(cfg.wait))
 	try(err)
-	s.placed, err = ratelimit.New(rdb, ratelimit.PerMinute(cfg.orders).Named("orders"), ratelimit.WithName("shop orders"))
+	s.placed, err = ratelimit.New(rdb, ratelimit.PerMinute(cfg.orders).Named("orders"), ratelimit.WithName("shop orders"), ratelimit.WithTimeout(cfg.wait))
 	try(err)
-	s.credits, err = quota.New(rdb, quota.WithName("shop credit"), quota.WithIDLifetime(rememberPayments))
+	s.credits, err = quota.New(rdb, quota.WithName("shop credit"), quota.WithIDLifetime(rememberPayments), quota.WithTimeout(cfg.wait))
 	try(err)
-	s.sessions, err = session.New(rdb)
+	s.sessions, err = session.New(rdb, session.WithTimeout(cfg.wait))
 	try(err)
-	s.store, err = cache.New(rdb, cache.WithTTL(5*time.Minute), cache.WithNear(8<<20), cache.WithObserver(s.live.observe))
+	s.store, err = cache.New(rdb, cache.WithTTL(5*time.Minute), cache.WithNear(8<<20), cache.WithObserver(s.live.observe), cache.WithTimeout(cfg.wait))
 	try(err)
-	s.locks, err = lock.New(rdb, lock.WithAutoExtend(time.Minute), lock.WithLabel(cfg.instance))
+	s.locks, err = lock.New(rdb, lock.WithAutoExtend(time.Minute), lock.WithLabel(cfg.instance), lock.WithTimeout(cfg.wait))
 	try(err)
-	s.once, err = idempotency.New(rdb, idempotency.WithLease(cfg.lease))
+	s.once, err = idempotency.New(rdb, idempotency.WithLease(cfg.lease), idempotency.WithTimeout(cfg.wait))
 	try(err)
-	s.bus, err = event.New(rdb)
+	s.bus, err = event.New(rdb, event.WithTimeout(cfg.wait))
 	try(err)
 	if err := errors.Join(mistakes...); err != nil {
 		return nil, err
@@ -105,16 +105,15 @@ func (s *shop) openEvents() error {
 	created, err1 := event.NewTopic[Notice](s.bus, orderCreated)
 	paid, err2 := event.NewTopic[Notice](s.bus, orderPaid)
 	confirmed, err3 := event.NewTopic[Notice](s.bus, orderConfirmed)
-	counts, err4 := event.NewTopic[Counts](s.bus, "instance.counts")
-	orders, err5 := event.NewPattern[Notice](s.bus, "order.*")
-	// A browser is given all there is over one connection, under the topic's name.
-	all, err6 := event.NewPattern[json.RawMessage](s.bus, "*")
-	stream, err7 := event.NewStream[Happened](s.bus, "shop.orders")
-	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
+	counts, err4 := event.NewTopic[Counts](s.bus, orderCounts)
+	// A browser is given all of it over one connection, under the topics' names.
+	all, err5 := event.NewPattern[json.RawMessage](s.bus, "order.*")
+	stream, err6 := event.NewStream[Happened](s.bus, "shop.orders")
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return err
 	}
 	s.confirmedTopic = confirmed
-	s.live.topic, s.live.orders = counts, orders
+	s.live.topic, s.live.all = counts, all
 	s.relay = &relay{
 		stream: stream,
 		topics: map[string]*event.Topic[Notice]{orderCreated: created, orderPaid: paid},
@@ -222,7 +221,8 @@ func (s *shop) routes(r chi.Router) {
 	byUser := middleware.KeyByUser(s.byUser)
 	user := r.With(s.onlyUsers)
 	user.With(middleware.RateLimit(s.placed, byUser), form, middleware.Idempotency(s.once, byUser)).Post("/orders", s.withUser(s.order))
-	user.With(form, middleware.Idempotency(s.once, byUser, middleware.WithRequired(), middleware.WithCompletion()),
+	// A body is a form, whatever else Content-Type says of it: a script's has a charset.
+	user.With(form, middleware.Idempotency(s.once, byUser, middleware.WithRequired(), middleware.WithCompletion(), middleware.WithFingerprintFields()),
 		middleware.Serialize(s.locks, byOrder, middleware.WithLockTTL(s.cfg.lease)),
 	).Post("/orders/{order}/pay", s.withUser(s.pay))
 }

@@ -109,6 +109,6 @@ function live() {
   events.onopen = () => say("[data-link]", "connected");
   events.onerror = () => say("[data-link]", "reconnecting");
   for (const topic of ["order.created", "order.paid", "order.confirmed"]) events.addEventListener(topic, hear);
-  events.addEventListener("instance.counts", count);
+  events.addEventListener("order.counts", count);
   events.addEventListener("resync", reload);
 }
