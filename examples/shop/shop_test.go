@@ -38,7 +38,7 @@ func TestShop_order(t *testing.T) {
 		if v.post("/orders", "product", "1", "quantity", "1").status != http.StatusUnauthorized {
 			t.Error("an order of nobody")
 		}
-		user := v.join("ada@example.com", "20")
+		v.join("ada@example.com", "20")
 
 		// More than the credit is refused, and the refusal is kept under its key. What is
 		// topped up afterwards is there for the next payment, which has a new key.
@@ -108,7 +108,6 @@ func TestShop_order(t *testing.T) {
 				t.Errorf("%s lives for %v, %v", key, ttl, err)
 			}
 		}
-		_ = user
 		if n := count(t, s.source, "incidents"); n != 0 {
 			t.Errorf("%d incidents", n)
 		}
