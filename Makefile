@@ -28,7 +28,7 @@ shop: ## start the shop, all of Weir in one application, on localhost:8082; embe
 	$(GO) -C examples/shop run .
 
 .PHONY: test
-test: ## run all tests; those that need redis-server are skipped, loudly, without it
+test: ## run all tests; those that need redis-server or chromium are skipped, loudly, without it
 	$(GO) test $(TESTFLAGS) ./...
 	$(GO) -C examples/shop test $(TESTFLAGS) ./...
 	@if command -v redis-server >/dev/null; then $(GO) -C internal/bench test ./...; fi
@@ -36,6 +36,11 @@ test: ## run all tests; those that need redis-server are skipped, loudly, withou
 		echo; \
 		echo "*** NOT PROVED ON A REAL REDIS: there is no redis-server on the PATH, so every"; \
 		echo "*** test that needs one was SKIPPED. Remedy: apt-get install -y redis-server"; \
+	}
+	@command -v chromium >/dev/null || { \
+		echo; \
+		echo "*** NOT PROVED IN A BROWSER: there is no chromium on the PATH, so the shop's page"; \
+		echo "*** was not tried. Remedy: apt-get install -y --no-install-recommends chromium"; \
 	}
 
 # What make soak runs: package, and the tests of it that WEIR_SOAK=1 makes long; a line
@@ -50,6 +55,7 @@ define SOAKS
 ./middleware ^TestIdempotency_(bursts|killed)
 ./middleware ^TestCache_(collapse|collapseKilled|collapseBroken|privacy|outage|flat)$$
 ./middleware ^TestPurger_(commands|races|reach)$$
+./examples/shop ^TestShop_(killed|redisTakenAway)$$
 endef
 export SOAKS
 
@@ -57,7 +63,7 @@ export SOAKS
 soak: ## run the campaigns whose long form is too long for CI (SOAKS); needs redis-server
 	@set -e; echo "$$SOAKS" | while read -r package tests; do \
 		echo "$$tests in $$package"; \
-		WEIR_SOAK=1 WEIR_REQUIRE_REDIS=1 $(GO) test -race -count=1 -timeout 60m -v -run "$$tests" "$$package" </dev/null; \
+		WEIR_SOAK=1 WEIR_REQUIRE_REDIS=1 $(GO) -C "$$package" test -race -count=1 -timeout 60m -v -run "$$tests" . </dev/null; \
 	done
 
 .PHONY: check

@@ -125,7 +125,7 @@ func shoppers(t *testing.T, n int, urls ...string) []*buyer {
 
 // together has all of them buy until stop is closed.
 func together(t *testing.T, buyers []*buyer, stop <-chan struct{}) (wait func()) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), long(5*time.Minute, 40*time.Minute))
 	var wg sync.WaitGroup
 	for _, b := range buyers {
 		wg.Go(func() {
@@ -238,9 +238,8 @@ func long[T cmp.Ordered](short, soak T) T {
 // with -9, again and again: nothing is charged twice, no order is without its event and
 // its confirmation, nobody is logged out.
 //
-// It goes red without the id of Deduct in charge (balances), without the tick in
-// relay.run (events of the dead wait for ever), without Serialize around pay (incidents),
-// and without addEvent in addOrder (orders without an event).
+// It goes red without the id of Deduct in charge (balances), and without addEvent in
+// addOrder (orders without an event).
 func TestShop_killed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs redis-server")
