@@ -1,8 +1,27 @@
-// Shop is a small web shop that uses all of Weir on one Redis client: users are
-// cached, orders written through, payments locked and idempotent, and its page shows
-// all of it live.
+// Shop is a small web shop that uses all of Weir on one Redis client, with a page to
+// watch it. Behind the caches is SQLite: what is true is there.
 //
-// Any number of its processes may share one Redis and one SQLite file.
+//	make shop            # on localhost:8082, with an embedded Redis
+//	REDIS_URL=redis://... go -C examples/shop run . -db /tmp/shop.db -listen localhost:8083
+//
+// Any number of its processes may share one Redis and one database file.
+//
+//	user.go        read through the cache, which forgets them when they are changed
+//	order.go       written through the cache, in one transaction with their event
+//	outbox.go      events, published once at least, also those of a process that died
+//	consumer.go    a durable stream's groups: confirmations, and lists made of orders
+//	payment.go     under a lock and an Idempotency-Key; charged once whatever dies
+//	credit.go      prepaid, never below 0
+//	product.go     pages kept for everybody, purged by tag when a product is changed
+//	device.go      where a user is logged in; out of one, of the others, of all
+//	desk.go        the shop's own use of the client: leaderboard, recent orders, roles
+//	live.go        what the page shows as it happens, of all processes
+//	shop.go        the engines, and the order of the wrappers around each route
+//	problem.go     refusals as problem+json for programs, as pages for people
+//
+// While Redis is silent the start page, the products and the forms answer, with what
+// there is without it; what needs a session, a lock or a balance is answered 503 with
+// Retry-After within the budget (-wait, 50 ms). All of it recovers by itself.
 package main
 
 import (

@@ -185,13 +185,13 @@ func (s *shop) handler() http.Handler {
 }
 
 func (s *shop) routes(r chi.Router) {
-	free := func(r *http.Request) int { // a page asks for its own sake
-		if r.URL.Path == "/status" {
+	cost := func(r *http.Request) int {
+		if r.URL.Path == "/status" { // a page's script asks how the limit stands
 			return 0
 		}
 		return 1
 	}
-	r.Use(middleware.RateLimit(s.visits, middleware.KeyByIP, middleware.WithCostFunc(free)))
+	r.Use(middleware.RateLimit(s.visits, middleware.KeyByIP, middleware.WithCostFunc(cost)))
 	r.Use(middleware.Session(s.sessions))
 
 	kept := r.With(s.live.watch, middleware.Cache(s.store, middleware.WithRefresher(s.refresher), middleware.WithTargets(pageCacheField)))
