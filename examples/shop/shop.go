@@ -191,13 +191,16 @@ func (s *shop) routes(r chi.Router) {
 		}
 		return 1
 	}
-	r.Use(middleware.RateLimit(s.visits, middleware.KeyByIP, middleware.WithCostFunc(cost)))
-	r.Use(middleware.Session(s.sessions))
+	visits := middleware.RateLimit(s.visits, middleware.KeyByIP, middleware.WithCostFunc(cost))
 
-	kept := r.With(s.live.watch, middleware.Cache(s.store, middleware.WithRefresher(s.refresher), middleware.WithTargets(pageCacheField)))
+	// Pages that are the same for everybody: one round trip for limit and page.
+	kept := r.With(middleware.OneTrip(visits, s.live.watch,
+		middleware.Cache(s.store, middleware.WithRefresher(s.refresher), middleware.WithTargets(pageCacheField))))
 	kept.Get("/products", s.showProducts)
 	kept.Get("/products/{id}", s.showProduct)
 
+	// All others look at the session: one for limit and session.
+	r = r.With(middleware.OneTrip(visits, middleware.Session(s.sessions)))
 	r.With(middleware.AnonymousFallback).Get("/", s.showHome)
 	r.Get("/status", s.status)
 	r.Get("/login", s.showForm("login", "Log in"))
