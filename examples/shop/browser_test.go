@@ -141,16 +141,6 @@ func (w *window) press(selector string) {
 	}
 }
 
-// text is that of an element.
-func (w *window) text(selector string) string {
-	w.b.t.Helper()
-	text, err := chromedp.Run(w.ctx, chromedp.Text(chromedp.CSS(selector)))
-	if err != nil {
-		w.b.t.Fatalf("%s: %v", selector, err)
-	}
-	return text
-}
-
 // comes waits until an element says something.
 func (w *window) comes(selector, text string) {
 	w.b.t.Helper()

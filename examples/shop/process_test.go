@@ -246,7 +246,7 @@ func TestShop_killed(t *testing.T) {
 	}
 	b := testkit.Server(t)
 	redisURL := "redis://" + b.Addrs()[0]
-	cfg := testConfig(t)
+	cfg := testConfig(t, func(cfg *config) { cfg.lease = 2 * time.Second })
 	steady := start(t, cfg, redisURL)
 	victim := start(t, cfg, redisURL)
 	addr := strings.TrimPrefix(victim.url, "http://") // each has the same

@@ -23,7 +23,7 @@ func TestShop_redisTakenAway(t *testing.T) {
 		t.Skip("needs redis-server")
 	}
 	b := testkit.Server(t, "--appendonly", "yes", "--appendfsync", "no") // what is written outlives the process
-	cfg := testConfig(t, func(cfg *config) { cfg.wait = 50 * time.Millisecond })
+	cfg := testConfig(t, func(cfg *config) { cfg.wait, cfg.lease = 50*time.Millisecond, 2*time.Second })
 	p := start(t, cfg, "redis://"+b.Addrs()[0])
 	buyers := shoppers(t, long(4, 16), p.url)
 	user := newVisitor(t, p.url)
