@@ -50,7 +50,7 @@ func refusalOf(err error) (r *refusal, known bool) {
 		return &refusal{http.StatusConflict, "There is an account with this address already."}, true
 	case errors.Is(err, quota.ErrReused):
 		return &refusal{http.StatusUnprocessableEntity, "This Idempotency-Key was used for another amount."}, true
-	case errors.Is(err, cache.ErrUnavailable), errors.Is(err, errSilent):
+	case errors.Is(err, cache.ErrUnavailable), errors.Is(err, errSilent), busy(err):
 		return &refusal{http.StatusServiceUnavailable, "This does not work at the moment. Please try again."}, true
 	}
 	return &refusal{http.StatusInternalServerError, "Something went wrong."}, false

@@ -51,11 +51,7 @@ func (s *shop) count(ctx context.Context, e Happened) error {
 }
 
 func (s *source) confirm(ctx context.Context, order string) (first bool, err error) {
-	result, err := s.db.ExecContext(ctx, `INSERT OR IGNORE INTO confirmations ("order", sent) VALUES (?, ?)`, order, time.Now().UnixMicro())
-	if err != nil {
-		return false, err
-	}
-	n, err := result.RowsAffected()
+	n, err := s.exec(ctx, `INSERT OR IGNORE INTO confirmations ("order", sent) VALUES (?, ?)`, order, time.Now().UnixMicro())
 	return n == 1, err
 }
 

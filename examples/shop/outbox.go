@@ -138,6 +138,6 @@ func (s *source) outgoing(ctx context.Context, most int) ([]outgoing, error) {
 }
 
 func (s *source) gone(ctx context.Context, id string) error {
-	_, err := s.db.ExecContext(ctx, `DELETE FROM outbox WHERE id = ?`, id)
+	_, err := s.exec(ctx, `DELETE FROM outbox WHERE id = ?`, id)
 	return err
 }

@@ -109,7 +109,7 @@ func (s *source) attempt(ctx context.Context, order string) (attempt int, err er
 }
 
 func (s *source) refused(ctx context.Context, order string, attempt int) error {
-	_, err := s.db.ExecContext(ctx, `UPDATE orders SET attempt = attempt + 1 WHERE id = ? AND attempt = ?`, order, attempt)
+	_, err := s.exec(ctx, `UPDATE orders SET attempt = attempt + 1 WHERE id = ? AND attempt = ?`, order, attempt)
 	return err
 }
 

@@ -129,11 +129,7 @@ func (s *source) product(ctx context.Context, id int64) (p Product, err error) {
 }
 
 func (s *source) editProduct(ctx context.Context, p Product) error {
-	result, err := s.db.ExecContext(ctx, `UPDATE products SET name = ?, about = ?, price = ? WHERE id = ?`, p.Name, p.About, p.Price, p.ID)
-	if err != nil {
-		return err
-	}
-	n, err := result.RowsAffected()
+	n, err := s.exec(ctx, `UPDATE products SET name = ?, about = ?, price = ? WHERE id = ?`, p.Name, p.About, p.Price, p.ID)
 	if err == nil && n == 0 {
 		err = cache.ErrNotFound
 	}

@@ -14,8 +14,13 @@ import (
 	"github.com/go-weir/weir/cache"
 )
 
-// source is the database behind the caches: what is true is there.
-type source struct{ db *sql.DB }
+// source is the database behind the caches: what is true is there. Its writers in this
+// process take turns, as SQLite lets one write at a time and has the others poll: of
+// many that poll, one may have no luck for seconds.
+type source struct {
+	db      *sql.DB
+	writing chan struct{}
+}
 
 // Times are µs since 1970, amounts are cents.
 const schema = `
@@ -74,14 +79,14 @@ INSERT OR IGNORE INTO products (id, name, about, price) VALUES
 
 // openSource opens the database, and makes it if it is new. Several processes may
 // have one file open: readers do not wait for a writer (WAL), and writers wait for
-// each other for up to 5 s.
+// those of other processes for up to 5 s.
 func openSource(ctx context.Context, path string) (*source, error) {
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+
 		"?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)")
 	if err != nil {
 		return nil, err
 	}
-	s := &source{db: db}
+	s := &source{db: db, writing: make(chan struct{}, 1)}
 	err = s.change(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, schema)
 		return err
@@ -94,6 +99,12 @@ func openSource(ctx context.Context, path string) (*source, error) {
 
 // change runs f in a transaction that is the only one that writes.
 func (s *source) change(ctx context.Context, f func(*sql.Tx) error) error {
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -104,10 +115,23 @@ func (s *source) change(ctx context.Context, f func(*sql.Tx) error) error {
 	return tx.Commit()
 }
 
+// exec is change for a single statement; it returns how many rows were affected.
+func (s *source) exec(ctx context.Context, statement string, args ...any) (rows int64, err error) {
+	err = s.change(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, statement, args...)
+		if err != nil {
+			return err
+		}
+		rows, err = result.RowsAffected()
+		return err
+	})
+	return rows, err
+}
+
 // incident notes what must never happen. It survives the process.
 func (s *source) incident(ctx context.Context, format string, a ...any) error {
 	what := fmt.Sprintf(format, a...)
-	_, err := s.db.ExecContext(context.WithoutCancel(ctx), `INSERT INTO incidents (what, at) VALUES (?, ?)`, what, time.Now().UnixMicro())
+	_, err := s.exec(context.WithoutCancel(ctx), `INSERT INTO incidents (what, at) VALUES (?, ?)`, what, time.Now().UnixMicro())
 	return errors.Join(fmt.Errorf("incident: %s", what), err)
 }
 
@@ -117,6 +141,12 @@ func found(err error) error {
 		return cache.ErrNotFound
 	}
 	return err
+}
+
+// busy reports whether err says that other processes have written for too long.
+func busy(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
 }
 
 // taken reports whether err is about something that is there already.

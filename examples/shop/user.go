@@ -158,18 +158,19 @@ func (s *source) userByPassword(ctx context.Context, email, password string) (us
 }
 
 func (s *source) addUser(ctx context.Context, user User, password string) (id int64, err error) {
-	result, err := s.db.ExecContext(ctx, `INSERT INTO users (email, name, password) VALUES (?, ?, ?)`, user.Email, user.Name, hash(password))
+	stored := hash(password)
+	err = s.change(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `INSERT INTO users (email, name, password) VALUES (?, ?, ?) RETURNING id`,
+			user.Email, user.Name, stored).Scan(&id)
+	})
 	if taken(err) {
-		return 0, errEmailTaken
+		err = errEmailTaken
 	}
-	if err != nil {
-		return 0, err
-	}
-	return result.LastInsertId()
+	return id, err
 }
 
 func (s *source) rename(ctx context.Context, id int64, name string) error {
-	_, err := s.db.ExecContext(ctx, `UPDATE users SET name = ? WHERE id = ?`, name, id)
+	_, err := s.exec(ctx, `UPDATE users SET name = ? WHERE id = ?`, name, id)
 	return err
 }
 
