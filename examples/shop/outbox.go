@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -99,19 +100,21 @@ func (r *relay) publish(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		var published []string
 		for _, o := range batch {
-			if _, _, err := r.stream.PublishOnce(ctx, o.id, o.event); err != nil {
-				return err
+			if _, _, err = r.stream.PublishOnce(ctx, o.id, o.event); err != nil {
+				break
 			}
-			if _, err := r.topics[o.event.Kind].PublishOnce(ctx, o.id, noticeOf(o.event.Order)); err != nil {
-				return err
+			if _, err = r.topics[o.event.Kind].PublishOnce(ctx, o.id, noticeOf(o.event.Order)); err != nil {
+				break
 			}
-			if err := r.source.gone(ctx, o.id); err != nil {
-				return err
-			}
+			published = append(published, o.id)
 		}
-		if len(batch) < relayBatch {
-			return nil
+		if len(published) > 0 {
+			err = errors.Join(err, r.source.gone(ctx, published))
+		}
+		if err != nil || len(batch) < relayBatch {
+			return err
 		}
 	}
 }
@@ -137,7 +140,11 @@ func (s *source) outgoing(ctx context.Context, most int) ([]outgoing, error) {
 	return all, rows.Err()
 }
 
-func (s *source) gone(ctx context.Context, id string) error {
-	_, err := s.exec(ctx, `DELETE FROM outbox WHERE id = ?`, id)
+func (s *source) gone(ctx context.Context, ids []string) error {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	_, err = s.exec(ctx, `DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))`, string(list))
 	return err
 }
