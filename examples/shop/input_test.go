@@ -10,7 +10,7 @@ import (
 )
 
 // What is wrong is told so, as a problem to programs and as a page to people; nothing
-// comes of it.
+// comes of it. It goes red without crossOrigin in handler.
 func TestShop_badInput(t *testing.T) {
 	t.Parallel()
 	s, v := open(t, testkit.Mini(t).Client(t))

@@ -31,6 +31,8 @@ type homePage struct {
 	Heard   []Heard
 }
 
+// From the account to the leaderboard. It goes red without Idempotency around pay, and
+// without payable's look at whose the order is.
 func TestShop_order(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *testkit.Backend) {
