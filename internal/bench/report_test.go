@@ -51,7 +51,7 @@ func TestComparison_write(t *testing.T) {
 	c.sheet("races").exactness = true
 	c.sheet("read", "µs").add("weir", "1.00")
 	c.write(&got, "Go.", required)
-	for _, want := range []string{"## Sessions beside each other, ", "Go. gorilla/sessions v1.4.0.\n", "of time per request", "### races", "| weir | 1.00 |\n"} {
+	for _, want := range []string{"## Sessions beside each other, ", "Go.\ngorilla/sessions v1.4.0.\n", "of time per request", "### races", "| weir | 1.00 |\n"} {
 		if !strings.Contains(got.String(), want) {
 			t.Errorf("%q is not in:\n%s", want, got.String())
 		}
