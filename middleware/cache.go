@@ -59,22 +59,21 @@ import (
 // for octet, and Host whatever its case, before and after what http.StripPrefix
 // and its like did to them. What an answer says in No-Vary-Search is learnt by each
 // process as it comes by, and the answers after it are kept by that; [WithKeyQuery] says
-// which parts of a query count at all. Which
-// handler answers is no part of it: services that answer the same URL differently need a
-// cache.WithPrefix each on a shared Redis.
+// which parts of a query count at all. Which handler answers is no part of it: services
+// that answer the same URL differently need a cache.WithPrefix each on a shared Redis.
 // Requests with a body or If-Match, and those that [WithBypass] names, go to the handler.
 //
 // Each answer has a Cache-Status field (RFC 9211): "weir;hit;ttl=42" or, say,
 // "weir;fwd=uri-miss;stored", which is said before the body is seen to be whole
 // and not too long. [WithCacheObserver] tells what became of it, [WithCacheName] names the
-// cache. On a hit there is Age. Header fields of middlewares outside are
-// not stored, and are theirs to set on a hit as well.
+// cache. On a hit there is Age. Header fields of middlewares outside are not stored, and
+// are theirs to set on a hit as well.
 //
-// When Redis is silent the handler answers, within the store's budget, and
-// nothing is stored; requests for the same within a second that this process has at the
-// same time go together all the same. Nor is anything removed, so that what an unsafe request
-// made old may be served until its lifetime ends. What clients are not told is
-// logged to slog.Default, at most a line a second.
+// When Redis is silent the handler answers, within the store's budget, and nothing is
+// stored; of the requests for the same that come within a second, each process has one go
+// to the handler. The near tier serves what it has for up to a second. Nor is anything
+// removed, so that what an unsafe request made old may be served until its lifetime ends.
+// What clients are not told is logged to slog.Default, at most a line a second.
 //
 // It panics if store or an option is nil. The handler is safe for concurrent use.
 func Cache(store *cache.Store, options ...CacheOption) Middleware {
