@@ -116,8 +116,8 @@ func (s *Store) everywhere(ctx context.Context, what string, plan func(*shard) *
 	err := s.conn.Exec(ctx, cmds...)
 	if slices.ContainsFunc(cmds, func(cmd *rdb.Cmd) bool { return cmd.Err() == nil }) {
 		s.wrote(nil)
-		s.desert()
 	}
+	s.desert()
 	for i, cmd := range cmds {
 		sh := &s.shards[i]
 		if cmd.Err() != nil {

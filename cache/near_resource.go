@@ -38,7 +38,7 @@ func (n *near) keepFound(f *Found, a *answer) {
 		return
 	}
 	left := (a.entry.fresh-a.now)*int64(time.Millisecond) - int64(drawn(f.asked.Early, a.entry.cost))
-	n.putFound(f, f.variant, &nearFound{f.Value, f.Body.kept(), f.StoredAt, f.Now, a.sent, a.state}, &item{
+	n.putFound(f, f.variant, &nearFound{f.Value, f.Body.kept(), f.StoredAt, f.Now, f.sent, a.state}, &item{
 		until: a.sent + left, size: weight(&f.resource, a.size+f.Body.near()),
 	}, a.entry.tags)
 }

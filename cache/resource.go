@@ -207,7 +207,7 @@ func (f *Found) recall(ctx context.Context, names string) (a answer, ok bool) {
 	if err != nil || a.verdict != fresh || a.now+(ago+time.Duration(f.factor*float64(a.entry.cost))).Milliseconds() >= a.entry.fresh {
 		return answer{}, false
 	}
-	f.sent, f.state, f.Others = a.sent, a.state, by != ""
+	f.sent, f.state, f.Others = a.sent+int64(ago), a.state, by != ""
 	f.Now = time.UnixMilli(a.now).Add(ago)
 	return a, true
 }
@@ -321,7 +321,7 @@ func (f *Found) Keep(ctx context.Context, v Variant) (kept bool, err error) {
 		body, beside, err = f.bodyOf(&v)
 	}
 	if err != nil {
-		f.Yield(ctx, false)
+		f.Yield(ctx, f.solo != nil) // who waits would wait for the next one's failure, too
 		return false, err
 	}
 	if f.solo != nil {
@@ -449,11 +449,11 @@ func (s *Store) resource(key string) place {
 func (s *Store) purge(ctx context.Context, what, key string, softly int) error {
 	p := s.resource(key)
 	o, err := s.write(ctx, purgeScript.On([]string{p.hash(), p.shard.meta}, newToken(), rememberTag, softly))
+	s.desert()
 	if err != nil {
 		s.near.forget(p.shard)
 		return wrap(ctx, what, err)
 	}
-	s.desert()
 	s.near.untagged(p.shard, []string{resourceTag(p.key)}, &o)
 	return nil
 }

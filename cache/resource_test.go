@@ -310,6 +310,20 @@ func TestStore_resourcesWhileSilent(t *testing.T) {
 	if f := find("pass", "ben"); f.Claimed || f.Busy {
 		t.Errorf("got %+v; want nobody to wait for it", f)
 	}
+	// A body of more than a chunk would have to be in Redis: nobody waits for the next one.
+	first, second = find("long", "ann"), find("long", "ben")
+	long := v
+	long.Body = store.NewBody(ctx, "long")
+	_, _ = long.Body.Write(make([]byte, 300<<10))
+	if kept, err := first.Keep(ctx, long); kept || !errors.Is(err, cache.ErrUnavailable) {
+		t.Errorf("a long body: got %v, %v; want ErrUnavailable", kept, err)
+	}
+	if _, ok := second.Wait(ctx, time.Minute); ok {
+		t.Error("got a body that nobody has")
+	}
+	if f := find("long", "ben"); f.Claimed || f.Busy {
+		t.Errorf("got %+v; want nobody to wait for a long body", f)
+	}
 	find("old", "ann")
 	testkit.Eventually(t, "nobody to wait for what began a second ago", func() bool { return find("old", "ben").Claimed })
 	// Redis is back for a purge, and silent again.

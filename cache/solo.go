@@ -59,7 +59,7 @@ func (s *Store) endSolo(f *Found, made *Variant, body *Body, pass bool) {
 		return
 	}
 	if _, held := body.Text(); !held || made != nil && made.SameBody {
-		made = nil
+		made, pass = nil, true
 	}
 	a := f.solo
 	s.mu.Lock()
@@ -71,8 +71,8 @@ func (s *Store) endSolo(f *Found, made *Variant, body *Body, pass bool) {
 	close(a.done)
 	switch {
 	case s.solos[a.at] != a:
-	case pass:
-		a.pass = monotonic() + int64(passFor)
+	case pass: // those who wait have what was made; here it would stay
+		s.solos[a.at] = &solo{at: a.at, pass: monotonic() + int64(passFor)}
 	default:
 		delete(s.solos, a.at)
 	}

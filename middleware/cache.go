@@ -95,7 +95,7 @@ func Cache(store *cache.Store, options ...CacheOption) Middleware {
 		o(c)
 	}
 	return func(next http.Handler) http.Handler {
-		return reading{func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, next) }, c.foresee}
+		return &reading{func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, next) }, c.foresee}
 	}
 }
 
@@ -254,6 +254,7 @@ func (c *responseCache) reuse(w http.ResponseWriter, a *asked, stored *storedRes
 			case decision.Verdict == rfc9111.StaleRefreshing || a.sight.Early:
 				c.serveAndRefresh(w, a, stored, decision, o, next)
 			default:
+				a.yield(false) // not when the client has it all, who may be slow
 				c.serveStored(w, a, stored, decision, o)
 			}
 			return true

@@ -39,6 +39,7 @@ func (s *storedResponse) openSpan(ctx context.Context, span rfc9111.Span) (cache
 
 // unread notes why what is stored cannot answer.
 func (c *responseCache) unread(a *asked, err error) {
+	a.fail(err)
 	if !errors.Is(err, cache.ErrCorrupt) {
 		c.silent(a, err)
 		return
@@ -79,7 +80,11 @@ func (f *forwarded) copied(p []byte) bool {
 		return true
 	case errors.Is(err, cache.ErrUnavailable):
 		f.failed(context.WithoutCancel(f.request.Context()), "not stored", err)
+		if f.sight.Silent {
+			f.yield(true)
+		}
 	default: // it is too long: who waits for it need not
+		f.long = true
 		f.yield(true)
 	}
 	f.lose()

@@ -39,6 +39,8 @@ type forwarded struct {
 	passed   int64             // how much of the part that completes what is stored the client has
 	tail     *cache.Part       // what is stored behind that part
 	joined   bool              // what is stored is in out as well
+	long     bool              // it is longer than what may be stored
+	tried    bool              // it was given to the store, which may have refused it
 	broken   error             // why what is stored could not be read to its end
 	kept     bool              // the answer is in the store
 	trailer  http.Header       // of what was served in the handler's place
@@ -264,6 +266,7 @@ func (f *forwarded) finish() {
 		f.broken = f.tail.Copy(f.request.Context(), both{f})
 	}
 	if f.broken != nil {
+		f.fail(f.broken)
 		f.cache.abort(f.request.Context(), f.broken)
 	}
 	maps.Copy(f.w.Header(), f.trailer) // the handler's own were taken off
@@ -273,9 +276,10 @@ func (f *forwarded) finish() {
 // store keeps a whole answer.
 func (f *forwarded) store() {
 	// The handler may have looked at its session after the header had left.
-	if f.header == nil || f.kept || !f.whole() || session.Touched(f.request.Context()) {
+	if f.header == nil || f.tried || !f.whole() || session.Touched(f.request.Context()) {
 		return
 	}
+	f.tried = true
 	h := f.cache.policy.StoredHeader(f.rules.Status, f.header, f.received, f.answered)
 	f.nameType(h)
 	fields := ownFields(h, f.outside)

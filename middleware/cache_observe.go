@@ -168,9 +168,9 @@ func (f *forwarded) outcome() {
 	switch {
 	case e.Err != nil:
 		e.Detail = "unavailable"
-	case f.header == nil: // it was to be kept, and has grown
+	case f.long:
 		e.Detail = "too-large"
-	case !f.whole():
+	case f.header != nil && !f.whole():
 		e.Detail = "incomplete"
 	case session.Touched(f.request.Context()):
 		e.Detail = "session"

@@ -120,6 +120,7 @@ func (s *refreshes) end(id string, ok bool) {
 func (c *responseCache) serveAndRefresh(w http.ResponseWriter, a *asked, stored *storedResponse, d rfc9111.Decision, o opened, next http.Handler) {
 	id := a.key + c.variant(c.policy.Vary(stored.header()), a.query.Header)
 	if a.sight.Busy || !c.refreshes.begin(id) {
+		a.yield(false)
 		c.serveStored(w, a, stored, d, o)
 		return
 	}

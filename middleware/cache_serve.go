@@ -36,6 +36,7 @@ func (c *responseCache) serveStored(w http.ResponseWriter, a *asked, stored *sto
 	rfc9111.SetAge(h, d.Age)
 	c.say(h, a, kind, said, d.Age)
 	if err := writeStored(a.request.Context(), w, a.query.Method, stored, o); err != nil {
+		a.fail(err)
 		c.abort(a.request.Context(), err)
 	}
 }

@@ -53,7 +53,7 @@ func When(condition func(*http.Request) bool, m Middleware) Middleware {
 		if !ok {
 			return handler
 		}
-		return reading{handler, func(r *http.Request) {
+		return &reading{handler, func(r *http.Request) {
 			if condition(r) {
 				inner.foresee(r)
 			}

@@ -28,6 +28,10 @@ import (
 // in between only what does not change what one inside reads; the manager's and the
 // store's own methods, under the request's context, are heeded.
 //
+// A condition of [When] and a rule of [WithBypass] are asked twice: before any wrapper has
+// seen the request, where what they say only decides whether something is read, and in
+// their place. Should they panic before, nothing is read ahead.
+//
 // Wrappers of this package are seen when they are given to OneTrip itself, or by
 // [When]. Those on other clients are not served by the first one's trip. On a Cluster
 // each master gets its part at the same time, and nobody waits for a master that is not
@@ -47,19 +51,28 @@ func OneTrip(middlewares ...Middleware) Middleware {
 	return func(next http.Handler) http.Handler {
 		var readers []reader
 		for _, m := range slices.Backward(middlewares) {
+			inside := next
 			next = m(next)
-			if r, ok := next.(reader); ok {
+			if r, ok := next.(reader); ok && next != inside { // unless m has wrapped nothing
 				readers = append(readers, r)
 			}
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			r = r.WithContext(rdb.WithForesight(r.Context()))
 			for _, reader := range readers {
-				reader.foresee(r)
+				foresee(reader, r)
 			}
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+// foresee has a reader tell. A rule of the user's that needs what a wrapper puts into the
+// request may panic, as none has seen it yet: it is asked again in its place, and what it
+// says counts there.
+func foresee(reader reader, r *http.Request) {
+	defer func() { _ = recover() }()
+	reader.foresee(r)
 }
 
 // reader is a wrapper's handler that can tell what it is going to read.
@@ -75,4 +88,4 @@ type reading struct {
 	ahead func(r *http.Request)
 }
 
-func (h reading) foresee(r *http.Request) { h.ahead(r) }
+func (h *reading) foresee(r *http.Request) { h.ahead(r) }

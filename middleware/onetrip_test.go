@@ -214,6 +214,31 @@ func TestOneTrip_silence(t *testing.T) {
 	testkit.Eventually(t, "it is back", func() bool { return get("/mine") == 200 })
 }
 
+// A rule that looks at the session works as it does behind Chain, where it has been found
+// by then. Red without the recover of foresee.
+func TestOneTrip_ruleOfSession(t *testing.T) {
+	t.Parallel()
+	client := testkit.Mini(t).Client(t)
+	sessions, err1 := session.New(client, session.WithTimeout(cachePatience))
+	store, err2 := cache.New(client, cache.WithTimeout(cachePatience))
+	for _, err := range []error{err1, err2} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	known := func(r *http.Request) bool { return sessions.Exists(r.Context(), "user") }
+	h := middleware.OneTrip(
+		middleware.Session(sessions),
+		middleware.When(known, middleware.Chain()),
+		middleware.Cache(store, middleware.WithBypass(known)),
+	)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != 200 {
+		t.Errorf("got %d; want 200", w.Code)
+	}
+}
+
 func TestOneTrip_mistakes(t *testing.T) {
 	t.Parallel()
 	defer func() {

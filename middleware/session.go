@@ -91,7 +91,7 @@ func Session(manager *session.Manager, options ...SessionOption) Middleware {
 	}
 	log := &reporter{name: "session"}
 	return func(next http.Handler) http.Handler {
-		return reading{func(w http.ResponseWriter, r *http.Request) {
+		return &reading{func(w http.ResponseWriter, r *http.Request) {
 			s := &sessionResponse{w: w, visit: manager.Visit(r), request: r, log: log, clear: c.clear}
 			if c.anonymous {
 				s.visit.AllowAnonymous()

@@ -70,8 +70,11 @@
 // What an engine will read is often known before: under [WithForesight] it says so by
 // [Conn.Foresee], and the next Exec on the same client takes those reads along. When
 // their own Exec comes, it finds its replies, unless they are older than 50 ms, have
-// failed, or another call of the same Conn was made meanwhile. Nothing else changes: an
-// engine that does not find its reply asks for it.
+// failed, or another Exec of the same Conn was made meanwhile. Nothing else changes: an
+// engine that does not find its reply asks for it. What another master is asked, or may
+// take longer than the call that takes it along, goes beside it, in a goroutine of its own
+// that may outlast the request by the budget, with the request's context as a call left
+// behind has.
 //
 // # The link
 //

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // foresightFor is for how long a foreseen reply may be used: whoever comes for it
@@ -29,8 +31,12 @@ type foreseen struct {
 
 type foresightKey struct{}
 
-// WithForesight returns a context under which [Conn.Foresee] tells of reads.
+// WithForesight returns a context under which [Conn.Foresee] tells of reads. It has a
+// [Memory], so that a silence which one of them has met is not waited for again.
 func WithForesight(ctx context.Context) context.Context {
+	if ctx.Value(memoryKey{}) == nil {
+		ctx = context.WithValue(ctx, memoryKey{}, new(Memory))
+	}
 	return context.WithValue(ctx, foresightKey{}, new(foresight))
 }
 
@@ -76,7 +82,7 @@ func (f *foresight) exec(ctx context.Context, c *Conn, cmds []*Cmd) {
 	all := cmds[:len(cmds):len(cmds)]
 	b := c.sameServer(ctx, cmds)
 	for _, r := range along {
-		if b == nil || r.conn.sameServer(ctx, r.cmds) != b {
+		if b == nil || r.conn.sameServer(ctx, r.cmds) != b || r.conn.budget > c.budget {
 			go r.exec(ctx)
 			continue
 		}
@@ -86,17 +92,13 @@ func (f *foresight) exec(ctx context.Context, c *Conn, cmds []*Cmd) {
 	c.execute(ctx, all)
 }
 
-// exec sends what goes to another master than the call that takes it along, which
-// must not wait for it.
+// exec sends what the call that takes it along must not wait for: what goes to another
+// master, or may take longer.
 func (r *foreseen) exec(ctx context.Context) {
 	defer close(r.done)
-	defer func() {
-		// A hook of the user's has panicked. It does so again where somebody can
-		// recover it, in the call that comes for the reply.
-		if recover() != nil {
-			_ = fail(r.cmds, errForesight)
-		}
-	}()
+	// Should a hook of the user's panic, it does so again where somebody can recover it:
+	// in the call that comes for the reply.
+	defer func() { _ = recover() }()
 	r.conn.execute(ctx, r.cmds)
 }
 
@@ -110,18 +112,38 @@ func (f *foresight) recall(ctx context.Context, c *Conn, cmds []*Cmd) bool {
 	if r == nil {
 		return false
 	}
-	select {
-	case <-r.done:
-	case <-ctx.Done():
+	if !r.wait(ctx, c.budget) {
 		return false
 	}
-	if now()-r.sent > int64(foresightFor) || firstError(r.cmds) != nil {
+	if err := firstError(r.cmds); err != nil {
+		Remember(ctx, err)
+		return false
+	}
+	if now()-r.sent > int64(foresightFor) {
 		return false
 	}
 	for i, cmd := range cmds {
 		cmd.val, cmd.err, cmd.asked = r.cmds[i].val, nil, r.sent
 	}
 	return true
+}
+
+// wait reports whether the replies have come, or come within the budget of who wants them.
+func (r *foreseen) wait(ctx context.Context, budget time.Duration) bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+	}
+	timer := time.NewTimer(budget)
+	defer timer.Stop()
+	select {
+	case <-r.done:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // take returns what was foreseen and sent for cmds, and forgets whatever was foreseen
@@ -150,14 +172,19 @@ func (f *foresight) board(c *Conn) (along []*foreseen) {
 	for _, r := range f.reads {
 		if r.sent == 0 && r.conn.core == c.core {
 			r.sent, r.done = now(), make(chan struct{})
+			_ = fail(r.cmds, errForesight) // until it is known better, should a hook panic
 			along = append(along, r)
 		}
 	}
 	return along
 }
 
-// sameServer is the breaker of all cmds, or nil if they have several.
+// sameServer is the breaker of all cmds, or nil if they have several servers, or may have:
+// a Ring does not tell.
 func (c *Conn) sameServer(ctx context.Context, cmds []*Cmd) *breaker {
+	if _, ring := c.core.client.(*redis.Ring); ring {
+		return nil
+	}
 	b := c.core.breakerOf(ctx, cmds[0].key)
 	for _, cmd := range cmds[1:] {
 		if c.core.cluster != nil && c.core.breakerOf(ctx, cmd.key) != b {

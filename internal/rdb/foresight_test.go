@@ -3,6 +3,7 @@ package rdb_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,6 +193,59 @@ func TestForesight_silentMaster(t *testing.T) {
 		}
 	case <-time.After(relaxed / 2):
 		t.Error("the call waits for a master that it does not ask")
+	}
+}
+
+// What a read that went beside has waited for in vain is not waited for again: the request
+// waits for one budget in all. Red without Remember in recall.
+func TestForesight_oneBudget(t *testing.T) {
+	t.Parallel()
+	b := testkit.Cluster3(t)
+	client := b.Client(t)
+	carrier, reader := open(t, client, relaxed), open(t, client, rdb.DefaultBudget)
+	var here, there string
+	for i := range 64 {
+		key := rdb.Key("f", "f", string(rune('A'+i)))
+		exec(t, t.Context(), carrier, get(key))
+		switch {
+		case here == "":
+			here = key
+		case carrier.Server(t.Context(), key) != carrier.Server(t.Context(), here):
+			there = key
+		}
+	}
+	master, err := client.(*redis.ClusterClient).MasterForKey(t.Context(), there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range b.Nodes() {
+		if n.Addr() == master.Options().Addr {
+			n.Pause()
+			defer n.Resume()
+		}
+	}
+	ctx := rdb.WithForesight(t.Context())
+	reader.Foresee(ctx, get(there))
+	exec(t, ctx, carrier, get(here))
+	err = reader.Exec(ctx, get(there))
+	if !errors.Is(err, rdb.ErrUnavailable) || !strings.Contains(err.Error(), "already silent for this request") {
+		t.Errorf("got %v; want the silence that is known already", err)
+	}
+}
+
+// A read that may take longer than the call that would take it along goes beside: the
+// call has its own budget. Red without the comparison of budgets.
+func TestForesight_shorterBudget(t *testing.T) {
+	t.Parallel()
+	p := testkit.NewProxy(t, testkit.Mini(t).Addrs()[0])
+	client := p.Client(t)
+	carrier, reader := open(t, client, relaxed/2), open(t, client, relaxed)
+	ctx := rdb.WithForesight(t.Context())
+	reader.Foresee(ctx, get("k"))
+	exec(t, ctx, carrier, get("unrelated"))
+	exec(t, ctx, reader, get("k"))
+	if p.RoundTrips() != 2 || p.Commands() != 2 {
+		t.Errorf("got %d commands in %d round trips; want 2 in 2", p.Commands(), p.RoundTrips())
 	}
 }
 
