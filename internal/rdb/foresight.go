@@ -113,6 +113,9 @@ func (f *foresight) recall(ctx context.Context, c *Conn, cmds []*Cmd) bool {
 		return false
 	}
 	if !r.wait(ctx, c.budget) {
+		if ctx.Err() == nil { // a budget has been waited in vain
+			Remember(ctx, &unavailable{breaker: c.core.breakerOf(ctx, cmds[0].key), cause: context.DeadlineExceeded, took: c.budget})
+		}
 		return false
 	}
 	if err := firstError(r.cmds); err != nil {
