@@ -65,7 +65,8 @@
 //     a hung or killed connection, a failover, a black hole. Past that the tier is
 //     bypassed until it is known to be current again.
 //   - Without faults the message arrives within the time of one trip.
-//   - A process sees its own writes and deletions at once.
+//   - A process sees its own writes and deletions at once; a request under
+//     middleware.OneTrip those from before it came, or of its own context.
 //
 // The bound holds from the acknowledgement on; a response that was read before a write
 // may be sent after it, as with any read. Values are shared: a slice, map or pointer

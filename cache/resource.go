@@ -118,9 +118,9 @@ type Found struct {
 // when the near tier has a fresh one.
 //
 // The error is of kind ErrUnavailable when Redis is silent, within the budget. With Claim,
-// one caller of this process is told to make it then, and the others to wait: Keep gives it
-// to them, and stores nothing. What somebody else put under the key is not found; ErrCorrupt is for
-// what does not decode: Found may have the claim then.
+// one caller of this process is told to make it then, and the others to wait: Keep gives
+// it to them, and stores nothing. What somebody else put under the key is not found;
+// ErrCorrupt is for what does not decode: Found may have the claim then.
 func (s *Store) Find(ctx context.Context, r Resource) (Found, error) {
 	names := s.names.get(r.Key)
 	variant := r.Variant(names)
@@ -176,7 +176,9 @@ func (f *Found) plan(names string) *rdb.Cmd {
 
 // Foresee has the next call to Redis under ctx look for the resource along the way,
 // where middleware.OneTrip is outside, so that its Find finds what is fresh without a
-// round trip; else it does nothing, as when it is in the near tier.
+// round trip; else it does nothing, as when it is in the near tier. What was read counts
+// for 50 ms, and not after another call of the Store under ctx; a Find that comes later, or
+// meets what is not fresh, asks itself. It does no I/O.
 func (s *Store) Foresee(ctx context.Context, r Resource) {
 	if !rdb.Foresees(ctx) {
 		return

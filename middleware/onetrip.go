@@ -18,10 +18,11 @@ import (
 //	))
 //
 // a hit costs one instead of two, and so does a page that looks at the session. Each
-// decision stays what it was, and where it was made: only reads go ahead, of [Session] the session
-// of the request's cookie, of [Cache] the stored response. They are used if they are
-// asked for within 50 ms, else made again; a miss of the cache still claims the right to
-// make the answer, by a round trip of its own.
+// decision stays what it was, and where it was made: only reads go ahead, of [Session]
+// the session of the request's cookie, of [Cache] the stored response. They are used if
+// they are asked for within 50 ms, else made again; a miss of the cache still claims the
+// right to make the answer, by a round trip of its own. A read whose engine waits longer
+// than the first one's (WithTimeout) goes at the same time, but not with it.
 //
 // What it costs: a request that RateLimit refuses, unless this process knows that it
 // will, has read in vain, and so has one whose handler never looks at its session. Put

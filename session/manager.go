@@ -302,7 +302,8 @@ func (m *Manager) find(ctx context.Context, token string) (found, binding, error
 
 // Foresee has the next call to Redis under r's context look for the session of r's
 // cookie along the way, where middleware.OneTrip is outside; else it does nothing, as
-// with a store given by [WithStore].
+// with a store given by [WithStore]. The visit has what was read for 50 ms, and reads it
+// itself after that, or when Redis was silent. It does no I/O.
 func (m *Manager) Foresee(r *http.Request) {
 	store, ok := m.store.(*Store)
 	if !ok || !rdb.Foresees(r.Context()) {

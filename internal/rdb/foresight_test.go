@@ -155,20 +155,17 @@ func TestForesight_late(t *testing.T) {
 	})
 }
 
-// Nobody waits for a master that the call itself does not ask.
-func TestForesight_silentMaster(t *testing.T) {
-	t.Parallel()
-	b := testkit.Cluster3(t)
-	client := b.Client(t)
-	carrier, reader := open(t, client, relaxed), open(t, client, relaxed)
-	var here, there string
+// pauseOne pauses one of a cluster's masters until the test ends. It returns a key of
+// another one, and a key of its own.
+func pauseOne(t *testing.T, b *testkit.Backend, client redis.UniversalClient, conn *rdb.Conn) (here, there string) {
+	t.Helper()
 	for i := range 64 {
 		key := rdb.Key("f", "f", string(rune('A'+i)))
-		exec(t, t.Context(), carrier, get(key)) // the topology is known then
+		exec(t, t.Context(), conn, get(key)) // the topology is known then
 		switch {
 		case here == "":
 			here = key
-		case carrier.Server(t.Context(), key) != carrier.Server(t.Context(), here):
+		case conn.Server(t.Context(), key) != conn.Server(t.Context(), here):
 			there = key
 		}
 	}
@@ -179,9 +176,19 @@ func TestForesight_silentMaster(t *testing.T) {
 	for _, n := range b.Nodes() {
 		if n.Addr() == master.Options().Addr {
 			n.Pause()
-			defer n.Resume()
+			t.Cleanup(n.Resume)
 		}
 	}
+	return here, there
+}
+
+// Nobody waits for a master that the call itself does not ask.
+func TestForesight_silentMaster(t *testing.T) {
+	t.Parallel()
+	b := testkit.Cluster3(t)
+	client := b.Client(t)
+	carrier, reader := open(t, client, relaxed), open(t, client, relaxed)
+	here, there := pauseOne(t, b, client, carrier)
 	ctx := rdb.WithForesight(t.Context())
 	reader.Foresee(ctx, get(there))
 	done := make(chan error, 1)
@@ -203,31 +210,11 @@ func TestForesight_oneBudget(t *testing.T) {
 	b := testkit.Cluster3(t)
 	client := b.Client(t)
 	carrier, reader := open(t, client, relaxed), open(t, client, rdb.DefaultBudget)
-	var here, there string
-	for i := range 64 {
-		key := rdb.Key("f", "f", string(rune('A'+i)))
-		exec(t, t.Context(), carrier, get(key))
-		switch {
-		case here == "":
-			here = key
-		case carrier.Server(t.Context(), key) != carrier.Server(t.Context(), here):
-			there = key
-		}
-	}
-	master, err := client.(*redis.ClusterClient).MasterForKey(t.Context(), there)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, n := range b.Nodes() {
-		if n.Addr() == master.Options().Addr {
-			n.Pause()
-			defer n.Resume()
-		}
-	}
+	here, there := pauseOne(t, b, client, carrier)
 	ctx := rdb.WithForesight(t.Context())
 	reader.Foresee(ctx, get(there))
 	exec(t, ctx, carrier, get(here))
-	err = reader.Exec(ctx, get(there))
+	err := reader.Exec(ctx, get(there))
 	if !errors.Is(err, rdb.ErrUnavailable) || !strings.Contains(err.Error(), "already silent for this request") {
 		t.Errorf("got %v; want the silence that is known already", err)
 	}
