@@ -326,6 +326,14 @@ func TestStore_resourcesWhileSilent(t *testing.T) {
 	}
 	find("old", "ann")
 	testkit.Eventually(t, "nobody to wait for what began a second ago", func() bool { return find("old", "ben").Claimed })
+	// A purge that Redis did not confirm counts in this process. Red without desert in purge.
+	find("unconfirmed", "ann")
+	if err := store.DeleteResource(ctx, "unconfirmed"); !errors.Is(err, cache.ErrUnavailable) {
+		t.Errorf("a purge: got %v; want ErrUnavailable", err)
+	}
+	if f := find("unconfirmed", "ben"); !f.Claimed {
+		t.Errorf("got %+v; want no wait for what began before a purge", f)
+	}
 	// Redis is back for a purge, and silent again.
 	first = find("purged", "ann")
 	p.Heal()

@@ -129,6 +129,14 @@ func TestWithCacheObserver(t *testing.T) {
 		}
 		c.do("GET", "/purged")
 		seen.only(t, "purged meanwhile", "miss uri-miss 200 invalidated")
+		purge := body
+		body = func(w io.Writer, s string) (int, error) {
+			_, _ = purge(w, s)
+			return io.WriteString(w, "whole")
+		}
+		fields = append(fields, "Content-Length: 5")
+		c.do("GET", "/purged")
+		seen.only(t, "purged meanwhile, of a known length", "miss uri-miss 200 invalidated")
 		body = func(io.Writer, string) (int, error) { panic(http.ErrAbortHandler) }
 		func() {
 			defer func() { _ = recover() }()
